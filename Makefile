@@ -1,0 +1,38 @@
+# make demo and make test do all the set-up themselves.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+
+.PHONY: install demo test lint docs benchmarks clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "bridle needs Python 3.11 or newer: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,docs,benchmarks]'
+	touch $(STAMP)
+
+# Both commands leave the second core to the other process of a machine with two, and repeat to the bit.
+demo: export OMP_NUM_THREADS := 1
+demo: $(STAMP)
+	$(BIN)/bridle train --data Digits --model ConvVAE --constraints.re 0.1 --steps 3000 --seed 0 --out demo/geco --overwrite true
+	$(BIN)/bridle train --data Digits --model ConvVAE --objective elbo --steps 3000 --seed 0 --out demo/elbo --overwrite true
+	$(BIN)/bridle report demo/geco demo/elbo --out demo/report.html
+
+test: export OMP_NUM_THREADS := 1
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+docs: $(STAMP)
+	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build
+
+clean:
+	rm -rf $(VENV) demo docs/_build

@@ -1,0 +1,37 @@
+"""Bridle trains latent-variable models under constraints a person can read.
+
+>>> import bridle
+>>> geco = bridle.GECO({"re": bridle.Constraint(upper=0.01)})    # mean squared error at most 0.1 squared
+>>> geco
+GECO(re: Constraint(upper=0.01))
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bridle.geco import GECO, Constraint
+
+if TYPE_CHECKING:
+    from bridle.models import LatentModel
+
+__all__ = ["GECO", "Constraint", "load"]
+
+
+def load(run: str | Path, device: str = "cpu") -> LatentModel:
+    """The model of a run at its latest checkpoint, in eval mode.
+
+    Arguments:
+        run: The run's folder.
+        device: Where to put it.
+
+    Returns:
+        A :class:`bridle.models.LatentModel`: ``encode``, ``decode``, ``reconstruct``, ``sample``.
+
+    Raises:
+        bridle.errors.CheckpointError: The folder holds no run, or its checkpoint is damaged or of another model.
+    """
+    from bridle.training.load import load_run
+
+    return load_run(run, device).model

@@ -1,0 +1,118 @@
+"""Parsers for the commands, whose errors are one line that names what exists, nearest first."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import Any
+
+from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
+
+from bridle.errors import ConfigError
+
+__all__ = ["make_parser", "nearest_first", "parse"]
+
+
+def make_parser(command: str, description: str) -> ArgumentParser:
+    """A parser whose errors can be caught."""
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    return ArgumentParser(prog=f"bridle {command}", description=description, exit_on_error=False)
+
+
+def parse(parser: ArgumentParser, arguments: Sequence[str], classes: dict[str, type] | None = None) -> Namespace:
+    """Parses a command's arguments.
+
+    Arguments:
+        parser: From :func:`make_parser`.
+        arguments: The command line after the command.
+        classes: For each option that takes a class, the base of what it may be.
+
+    Raises:
+        ConfigError: The first argument that is wrong, in one line.
+    """
+    classes = classes or {}
+    for option, base in classes.items():
+        for given in _values_of(f"--{option}", arguments):
+            known = [c.__name__ for c in _concrete_subclasses(base)]
+            if "." not in given and given not in known:
+                raise ConfigError(f"unknown {option} {given!r}: there are {nearest_first(given, known)}")
+    try:
+        return parser.parse_args(list(arguments))
+    except ArgumentError as error:
+        raise ConfigError(_one_line(parser, str(error), classes)) from None
+
+
+def nearest_first(name: str, known: Iterable[str]) -> str:
+    """What exists, joined by commas, with what resembles ``name`` at the front.
+
+    Example:
+        >>> nearest_first("trian", ["evaluate", "train"])
+        'train, evaluate'
+    """
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=len(known), cutoff=0.5)
+    return ", ".join([*near, *(k for k in known if k not in near)])
+
+
+def _values_of(option: str, arguments: Sequence[str]) -> list[str]:
+    following = [after for before, after in pairwise(arguments) if before == option]
+    return following + [a.partition("=")[2] for a in arguments if a.startswith(f"{option}=")]
+
+
+def _concrete_subclasses(base: type) -> list[type[Any]]:
+    found = [c for sub in base.__subclasses__() for c in (sub, *_concrete_subclasses(sub))]
+    return [c for c in found if not getattr(c, "__abstractmethods__", None)]
+
+
+def _one_line(parser: ArgumentParser, message: str, classes: dict[str, type]) -> str:
+    if match := re.search(r"unrecognized arguments: (\S+)", message, re.IGNORECASE):
+        return _unknown_option(parser, match[1].partition("=")[0])
+    keys = re.findall(r'[Pp]arser key "([^"]+)"', message)
+    key = ".".join(keys)
+    if match := re.search(r"Option '([^']+)' is not accepted|Key '([^']+)' is not expected", message):
+        where = keys[0] if keys else "the configuration"
+        return f"{where} has no setting {match[1] or match[2]!r}{_settings_of(message)}"
+    if len(keys) == 1 and keys[0] in classes and "import path" in message:
+        given = re.search(r"(?:Import path|import path string:|path but) (\S+)", message)
+        known = [c.__name__ for c in _concrete_subclasses(classes[keys[0]])]
+        name = given[1] if given else ""
+        return (
+            f"{keys[0]} {name!r} is no {classes[keys[0]].__name__}: give one of {nearest_first(name, known)}, "
+            "or the import path of your own"
+        )
+    if match := re.search(r"Literal\[(.*?)\]+\. Got value: (.*)", message):
+        known = [name.strip(" '") for name in match[1].split(",")]
+        return f"{key}: {match[2].strip()!r} is unknown: there are {nearest_first(match[2].strip(), known)}"
+    if match := re.search(r"Got value: (.*)|Given value: (.*)", message):
+        kind = re.search(r"Expected an? (?:<class ')?(\w+)", message)
+        wanted = {"float": "a number", "int": "a whole number", "bool": "true or false"}.get(
+            kind[1] if kind else "", "another value"
+        )
+        return f"{key}: expected {wanted}, got {(match[1] or match[2]).strip()!r}"
+    return " ".join(message.split())
+
+
+def _settings_of(message: str) -> str:
+    if not (match := re.search(r"class_path '([^']+)'", message)):
+        return ""
+    import importlib
+    import inspect
+
+    module, _, name = match[1].rpartition(".")
+    parameters = inspect.signature(getattr(importlib.import_module(module), name)).parameters
+    known = [p for p in parameters if p not in ("image_shape", "context_shape")]
+    return f": {name} has {', '.join(known)}" if known else f": {name} has none"
+
+
+def _unknown_option(parser: ArgumentParser, given: str) -> str:
+    if not given.startswith("-"):
+        return f"unexpected argument {given!r}"
+    known = [s for action in parser._actions for s in action.option_strings if s.startswith("--")]
+    group = given.partition(".")[0] + "."
+    siblings = [s for s in known if s.startswith(group) and not s.endswith(".help")]
+    if siblings:
+        return f"unknown option {given}: there are {nearest_first(given, siblings)}"
+    near = difflib.get_close_matches(given, known, n=3, cutoff=0.5)
+    return f"unknown option {given}" + (f": did you mean {' or '.join(near)}?" if near else ": see --help")

@@ -1,0 +1,72 @@
+"""``bridle train``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jsonargparse import ArgumentParser, Namespace
+
+from bridle.cli.parsing import make_parser, parse
+from bridle.data import DataSet
+from bridle.errors import ConfigError
+from bridle.models import LatentModel
+from bridle.training import TrainConfig, resume, train
+
+__all__ = ["run"]
+
+_CLASSES: dict[str, type] = {"data": DataSet, "model": LatentModel}
+
+
+def run(arguments: list[str]) -> None:
+    """Trains or resumes, then draws the pictures and the report of the run."""
+    if any(a == "--resume" or a.startswith("--resume=") for a in arguments):
+        namespace = parse(_resume_parser(), arguments)
+        out, summary = Path(namespace.resume), resume(namespace.resume, namespace.steps)
+    else:
+        namespace = parse(_train_parser(), arguments, _CLASSES)
+        if namespace.out is None:
+            raise ConfigError("--out is missing: the folder for the run, such as --out runs/digits")
+        out, summary = Path(namespace.out), train(_config(namespace), namespace.out, namespace.overwrite)
+    if summary:
+        from bridle.reports.finish import finish_run
+        from bridle.reports.table import print_table
+
+        page = finish_run(out)
+        print_table({out.name: summary})
+        print(f"report: {page}")
+
+
+def _train_parser() -> ArgumentParser:
+    parser = make_parser("train", "Train a model on images, to the error that you state.")
+    parser.add_argument("--config", action="config", help="A YAML file with any of these settings.")
+    parser.add_argument("--out", type=str | None, default=None, help="The folder for the run.")
+    parser.add_argument("--overwrite", type=bool, default=False, help="Replace the run that the folder holds.")
+    parser.add_argument("--resume", metavar="RUN", help="Go on with a run instead; only --steps may be given with it.")
+    parser.add_subclass_arguments(
+        DataSet, "data", default={"class_path": "bridle.data.Digits"}, help="The data set: a name, or an import path."
+    )
+    parser.add_subclass_arguments(
+        LatentModel,
+        "model",
+        skip={"image_shape", "context_shape"},
+        default={"class_path": "bridle.models.ConvVAE"},
+        help="The model: a name, or an import path.",
+    )
+    parser.add_class_arguments(TrainConfig, None, skip={"data", "model"})
+    return parser
+
+
+def _resume_parser() -> ArgumentParser:
+    parser = make_parser("train --resume", "Go on with a run from its latest checkpoint, with the run's own settings.")
+    parser.add_argument("--resume", type=str, required=True, metavar="RUN", help="The run's folder.")
+    parser.add_argument("--steps", type=int | None, default=None, help="A new end of the run.")
+    return parser
+
+
+def _config(namespace: Namespace) -> TrainConfig:
+    values = namespace.as_dict()
+    for name in ("config", "out", "overwrite", "resume"):
+        values.pop(name, None)
+    for name in _CLASSES:
+        values[name].setdefault("init_args", {})
+    return TrainConfig.from_dict(values)

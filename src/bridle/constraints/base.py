@@ -1,0 +1,65 @@
+"""What a constraint of the paper's table 1 is: something measured on a batch, and a bound on it stated by kappa."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from bridle.errors import ConfigError
+from bridle.geco import Constraint
+from bridle.models.base import ImageShape
+
+__all__ = ["ImageConstraint"]
+
+
+class ImageConstraint(nn.Module, ABC):
+    """A constraint on reconstructions.
+
+    ``name`` is what it is called on the command line and in every file. A subclass states what :meth:`measure`
+    gives, the bound on that as a :class:`bridle.Constraint`, and how its mean is told to a person, in kappa's units.
+
+    Arguments:
+        kappa: The bound, in the units that the subclass states.
+
+    Raises:
+        ConfigError: A kappa outside of the range that the subclass states.
+    """
+
+    name: ClassVar[str]
+    kappa_range: ClassVar[tuple[float, float]]
+    """kappa lies in this interval, open at its lower end."""
+
+    def __init__(self, kappa: float) -> None:
+        super().__init__()
+        least, greatest = self.kappa_range
+        if not least < kappa <= greatest:
+            raise ConfigError(f"constraints.{self.name}: kappa must lie in ({least:g}, {greatest:g}], got {kappa:g}")
+        self.kappa = kappa
+
+    @abstractmethod
+    def measure(self, x: Tensor, x_hat: Tensor) -> Tensor:
+        """The constrained quantity, averaged over the batch: differentiable, of the bound's shape.
+
+        Arguments:
+            x: Images in [0, 1], shape ``(B, C, H, W)``.
+            x_hat: Their reconstructions, of the same shape.
+        """
+
+    @abstractmethod
+    def bound(self, image_shape: ImageShape) -> Constraint:
+        """The bound on what :meth:`measure` gives, for images of this shape."""
+
+    def in_kappa_units(self, measured: Tensor) -> Tensor:
+        """A mean of :meth:`measure` in the units of kappa."""
+        return measured
+
+    def satisfied(self, value: float) -> bool:
+        """Whether a value in kappa's units is no more than 1% on the wrong side of kappa."""
+        return value <= 1.01 * self.kappa
+
+    def warning(self, bin: float) -> str | None:
+        """One line on a kappa that is legal but cannot be meant, for data quantized to ``bin``; None if there is none.
+        """
+        return None

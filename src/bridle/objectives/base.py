@@ -1,0 +1,56 @@
+"""The one interface of all objectives."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, NamedTuple
+
+from torch import Tensor, nn
+
+from bridle.models.base import ModelOutput
+
+__all__ = ["Objective", "ObjectiveOutput"]
+
+
+class ObjectiveOutput(NamedTuple):
+    """``loss`` to differentiate; ``metrics``: detached 0-dimensional tensors to average over steps and show."""
+
+    loss: Tensor
+    metrics: dict[str, Tensor]
+
+
+class Objective(nn.Module, ABC):
+    """What is minimised. Calling it is pure; :meth:`step` follows each step of the optimizer."""
+
+    name: ClassVar[str]
+    """What it is called on the command line and in every file."""
+
+    def forward(
+        self, x: Tensor, out: ModelOutput, held_out: tuple[Tensor, Tensor] | None = None
+    ) -> ObjectiveOutput:
+        """The loss of a batch.
+
+        Arguments:
+            x: Images in [0, 1], shape ``(B, C, H, W)``.
+            out: What the model gave for them.
+            held_out: Images and their reconstructions on which constraints are measured, instead of on ``x``;
+                objectives without constraints leave them alone.
+        """
+        kl = out.kl.mean()
+        mse = (x - out.x_hat).square().mean()
+        loss, metrics = self.loss(x, out.x_hat, kl, mse, held_out)
+        return ObjectiveOutput(loss, {"kl": kl.detach(), "mse": mse.detach(), "loss": loss.detach(), **metrics})
+
+    @abstractmethod
+    def loss(
+        self, x: Tensor, x_hat: Tensor, kl: Tensor, mse: Tensor, held_out: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss, and further metrics, from the batch's mean KL (nats) and mean squared error."""
+
+    def step(self, skip: bool | Tensor | None = None) -> None:
+        """Move what moves once per step of the optimizer (nothing here); ``skip``: the optimizer skipped it."""
+
+    def columns(self, means: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The columns of metrics.csv, from the means of the metrics since the last row: ``kl`` (nats per image),
+        ``loss``, ``rmse`` (pixel units), and what describes the objective's own state now."""
+        return {"kl": means["kl"], "loss": means["loss"], "rmse": means["mse"].sqrt()}

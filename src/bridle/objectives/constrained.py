@@ -1,0 +1,74 @@
+"""The paper's objective: the least rate under constraints on reconstructions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from bridle.constraints.base import ImageConstraint
+from bridle.geco import GECO, Constraint, Rule
+from bridle.objectives.base import Objective
+
+__all__ = ["ConstrainedObjective"]
+
+
+class ConstrainedObjective(Objective):
+    """GECO: minimise the KL subject to constraints (equation 2).
+
+    Arguments:
+        constraints: What is constrained; names must differ.
+        bounds: For each constraint by name its bound; what the constraint itself says, unless a setting differs.
+        rule: How the multipliers move.
+
+    Example:
+        >>> from bridle.constraints import RE
+        >>> re = RE(0.1)
+        >>> objective = ConstrainedObjective([re], {"re": re.bound((1, 8, 8))})
+        >>> objective.geco.multipliers()["re"]
+        tensor(32.)
+    """
+
+    name = "geco"
+
+    def __init__(
+        self, constraints: Sequence[ImageConstraint], bounds: Mapping[str, Constraint], rule: str | Rule = "pi"
+    ) -> None:
+        super().__init__()
+        self.constraints = nn.ModuleDict({c.name: c for c in constraints})
+        self.geco = GECO(bounds, rule=rule)
+
+    def loss(
+        self, x: Tensor, x_hat: Tensor, kl: Tensor, mse: Tensor, held_out: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        values: dict[str, Tensor | tuple[Tensor, Tensor]] = {}
+        metrics = {}
+        for constraint in self.terms():
+            name = constraint.name
+            value = constraint.measure(x, x_hat)
+            measured = value.detach() if held_out is None else constraint.measure(*held_out).detach()
+            values[name] = value if held_out is None else (value, measured)
+            metrics[f"{name}.measured"] = measured.mean()
+        out = self.geco(kl, weight=len(x), **values)
+        return out.loss, metrics
+
+    def step(self, skip: bool | Tensor | None = None) -> None:
+        self.geco.step(skip)
+
+    def terms(self) -> Iterator[ImageConstraint]:
+        """The constraints, in their order."""
+        for term in self.constraints.values():
+            yield cast(ImageConstraint, term)
+
+    def columns(self, means: dict[str, Tensor]) -> dict[str, Tensor]:
+        columns = super().columns(means)
+        metrics = self.geco.metrics()
+        for term in self.terms():
+            value = means[f"{term.name}.measured"]
+            columns[f"{term.name}.value"] = term.in_kappa_units(value)
+            columns[f"{term.name}.kappa"] = torch.full_like(value, term.kappa)
+            columns[f"{term.name}.multiplier"] = metrics[f"{term.name}/multiplier"]
+            columns[f"{term.name}.violation"] = metrics[f"{term.name}/violation"]
+        return columns

@@ -1,0 +1,153 @@
+"""Everything that decides a run, as typed dataclasses: the command line, config.yaml and Python share them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
+
+from bridle.errors import ConfigError
+
+__all__ = ["ClassSpec", "Constraints", "Geco", "TrainConfig"]
+
+
+@dataclass
+class ClassSpec:
+    """A class by its import path, and the settings to call it with."""
+
+    class_path: str
+    init_args: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Constraints:
+    """Bounds on the reconstructions, each by its kappa; several hold at once."""
+
+    re: float | None = None
+    """Reconstruction error: root mean squared error per pixel at most this, in pixel units (0 to 1)."""
+
+    def given(self) -> dict[str, float]:
+        """Name to kappa of those that are set."""
+        return {f.name: kappa for f in fields(self) if (kappa := getattr(self, f.name)) is not None}
+
+
+@dataclass
+class Geco:
+    """How the multipliers move."""
+
+    rule: Literal["pi", "algorithm1"] = "pi"
+    """pi: a controller that needs no tuning. algorithm1: the paper's rule as printed (multiplier from 1, no bounds,
+    absolute constraint)."""
+
+    rate: float | None = None
+    """Change of log(multiplier) per step and unit of the constraint; the rule's own if not given."""
+
+    alpha: float = 0.99
+    """Decay of the constraint's moving average per step, 0 to 1."""
+
+
+@dataclass
+class TrainConfig:
+    """A training run."""
+
+    data: ClassSpec = field(default_factory=lambda: ClassSpec("bridle.data.Digits"))
+    """The data set."""
+
+    model: ClassSpec = field(default_factory=lambda: ClassSpec("bridle.models.ConvVAE"))
+    """The model."""
+
+    objective: Literal["geco", "elbo", "beta", "annealed"] = "geco"
+    """geco: least KL under the constraints. elbo, beta, annealed: the baselines, with a learned sigma."""
+
+    constraints: Constraints = field(default_factory=Constraints)
+    geco: Geco = field(default_factory=Geco)
+
+    constrain_on: Literal["train", "validation"] = "train"
+    """The images whose error moves the multipliers; validation costs a second forward pass a step."""
+
+    beta: float = 4.0
+    """Weight of the KL for objective beta."""
+
+    annealing: Literal["kl_weight", "pixel_std"] = "kl_weight"
+    """What objective annealed anneals from 2.0 to 0.7: the weight of the KL, or the pixels' standard deviation."""
+
+    steps: int = 5000
+    """Steps of the optimizer."""
+
+    batch: int = 128
+    """Examples a step, over all processes."""
+
+    lr: float = 1e-3
+    """Adam's learning rate."""
+
+    clip: float = 100.0
+    """The greatest norm of the gradient; 0 switches clipping off."""
+
+    accumulate: int = 1
+    """Forward passes that a step's examples are spread over, to save memory."""
+
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    """Mixed precision."""
+
+    device: Literal["auto", "cpu"] = "auto"
+    """auto: the accelerator, if there is one."""
+
+    seed: int = 0
+    """Seed of the weights, the order of the data and all noise."""
+
+    log_every: int = 25
+    """Steps between two rows of metrics.csv."""
+
+    checkpoint_every: int | None = None
+    """Steps between two checkpoints; a tenth of the run if not given."""
+
+    def validate(self) -> None:
+        """Refuses settings that are out of range or do not fit together.
+
+        Raises:
+            ConfigError: The first such setting.
+        """
+        for name in ("steps", "batch", "accumulate", "log_every"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not (math.isfinite(self.lr) and self.lr > 0):
+            raise ConfigError(f"lr must be positive and finite, got {self.lr:g}")
+        if not (math.isfinite(self.clip) and self.clip >= 0):
+            raise ConfigError(f"clip must be zero (off) or positive, got {self.clip:g}")
+        if not 0 <= self.seed < 2**31:
+            raise ConfigError(f"seed must lie in 0 to 2^31 - 1, got {self.seed}")
+        if self.checkpoint_every is not None and self.checkpoint_every < 1:
+            raise ConfigError(f"checkpoint_every must be at least 1, got {self.checkpoint_every}")
+        constraints = self.constraints.given()
+        for name, kappa in constraints.items():
+            if not (math.isfinite(kappa) and kappa > 0):
+                raise ConfigError(f"constraints.{name}: kappa must be positive and finite, got {kappa:g}")
+        if self.objective == "geco" and not constraints:
+            raise ConfigError("objective geco needs a constraint, such as --constraints.re 0.1")
+        if self.objective != "geco" and constraints:
+            raise ConfigError(
+                f"objective {self.objective} enforces no constraint: leave out "
+                f"{', '.join(f'constraints.{name}' for name in constraints)}, or use --objective geco"
+            )
+        if self.objective != "geco" and self.constrain_on != "train":
+            raise ConfigError(f"constrain_on {self.constrain_on} needs --objective geco")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain nested dicts, as config.yaml holds them."""
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(values: dict[str, Any]) -> TrainConfig:
+        """The inverse of :meth:`as_dict`.
+
+        Raises:
+            ConfigError: A key that does not exist.
+        """
+        known = {f.name for f in fields(TrainConfig)}
+        if unknown := sorted(values.keys() - known):
+            raise ConfigError(f"unknown setting {unknown[0]!r}: there are {', '.join(sorted(known))}")
+        nested = {"data": ClassSpec, "model": ClassSpec, "constraints": Constraints, "geco": Geco}
+        try:
+            return TrainConfig(**{k: nested[k](**v) if k in nested else v for k, v in values.items()})
+        except TypeError as error:
+            raise ConfigError(f"the configuration cannot be read: {error}") from None

@@ -1,0 +1,164 @@
+"""A run on disk. Every file is written whole or not at all; metrics.csv alone grows by rows.
+
+::
+
+    RUN/config.yaml                  all settings; training from it repeats the run
+        metrics.csv                  a row every log_every steps
+        checkpoints/step-00000000.pt everything needed to go on, bit for bit
+        summary.json                 the measurements at the last weights
+        samples.png, reconstructions.png, report.html
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+import yaml
+
+from bridle.errors import CheckpointError, ConfigError
+from bridle.training.config import TrainConfig
+
+__all__ = ["RunFolder", "write_whole"]
+
+
+@contextmanager
+def write_whole(path: Path) -> Iterator[IO[bytes]]:
+    """A binary file that appears under its name only when the block ends well, and on the disk by then."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class RunFolder:
+    """The files of one run.
+
+    Arguments:
+        path: The folder; it need not exist yet.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config_file = self.path / "config.yaml"
+        self.metrics_file = self.path / "metrics.csv"
+        self.checkpoints = self.path / "checkpoints"
+
+    def refuse_if_used(self) -> None:
+        """Raises ConfigError if the folder holds a run already, or cannot be a folder."""
+        if self.path.exists() and not self.path.is_dir():
+            raise ConfigError(f"out: {self.path} is a file, not a folder")
+        if self.config_file.exists() or self.checkpoints.exists():
+            raise ConfigError(
+                f"{self.path} holds a run: go on with it by --resume {self.path}, "
+                "choose another --out, or replace it by --overwrite true"
+            )
+
+    def create(self, config: TrainConfig) -> None:
+        """Starts an empty run, in place of the one that the folder may hold."""
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+        shutil.rmtree(self.path / "tensorboard", ignore_errors=True)
+        for name in ("metrics.csv", "summary.json", "samples.png", "reconstructions.png", "report.html"):
+            (self.path / name).unlink(missing_ok=True)
+        self.write_config(config)
+
+    def write_config(self, config: TrainConfig) -> None:
+        """Writes config.yaml."""
+        with write_whole(self.config_file) as file:
+            file.write(yaml.safe_dump(config.as_dict(), sort_keys=False).encode())
+
+    def read_config(self) -> TrainConfig:
+        """The configuration of the run.
+
+        Raises:
+            CheckpointError: The folder holds no run, or its config.yaml is damaged.
+        """
+        if not self.config_file.is_file():
+            raise CheckpointError(f"{self.path} holds no run: there is no {self.config_file.name} in it")
+        try:
+            values = yaml.safe_load(self.config_file.read_text())
+        except (yaml.YAMLError, UnicodeDecodeError):
+            values = None
+        if not isinstance(values, dict):
+            raise CheckpointError(f"{self.config_file} is damaged: it is no YAML mapping")
+        return TrainConfig.from_dict(values)
+
+    def write_json(self, name: str, values: Mapping[str, Any]) -> None:
+        """Writes a JSON file of the run, such as summary.json."""
+        with write_whole(self.path / name) as file:
+            file.write((json.dumps(values, indent=2) + "\n").encode())
+
+    def save_checkpoint(self, step: int, state: Mapping[str, Any]) -> None:
+        """Saves everything needed to go on from ``step``.
+
+        Raises:
+            CheckpointError: The disk refuses; the earlier checkpoints are as they were.
+        """
+        try:
+            with write_whole(self.checkpoints / f"step-{step:08d}.pt") as file:
+                torch.save(dict(state), file)
+        except (OSError, RuntimeError) as error:
+            saved = self.checkpoint_files()
+            survives = f"{saved[-1].name} survives" if saved else "there is no earlier one"
+            raise CheckpointError(
+                f"cannot save the checkpoint of step {step} ({_first_line(error)}): {survives}; "
+                f"make room, then bridle train --resume {self.path}"
+            ) from None
+
+    def checkpoint_files(self) -> list[Path]:
+        """Checkpoints from the earliest to the latest."""
+        return sorted(self.checkpoints.glob("step-*.pt"))
+
+    def load_checkpoint(self, device: torch.device | str = "cpu") -> dict[str, Any]:
+        """The latest checkpoint.
+
+        Raises:
+            CheckpointError: There is none, or it is damaged.
+        """
+        files = self.checkpoint_files()
+        if not files:
+            raise CheckpointError(f"{self.path} holds no checkpoint")
+        try:
+            state = torch.load(files[-1], map_location=device, weights_only=True)
+        except Exception as error:  # torch.load raises many kinds for damaged files
+            remedy = f"delete it to use {files[-2].name}" if len(files) > 1 else "train again"
+            raise CheckpointError(
+                f"{files[-1]} is truncated or no checkpoint ({type(error).__name__}): {remedy}"
+            ) from None
+        if not isinstance(state, dict) or "step" not in state:
+            raise CheckpointError(f"{files[-1]} is no checkpoint of bridle")
+        return state
+
+    def truncate_metrics(self, step: int) -> None:
+        """Drops the rows of metrics.csv that come after ``step``, and a row that a crash cut off."""
+        if not self.metrics_file.exists():
+            return
+        lines = self.metrics_file.read_text().splitlines(keepends=True)
+        kept = [line for line in lines[1:] if line.endswith("\n") and int(line.split(",", 1)[0]) <= step]
+        with write_whole(self.metrics_file) as file:
+            file.write("".join([*lines[:1], *kept]).encode())
+
+    def append_metrics(self, row: Mapping[str, float]) -> None:
+        """Adds a row to metrics.csv; the first one writes the header."""
+        with self.metrics_file.open("a", newline="") as file:
+            writer = csv.DictWriter(file, list(row), lineterminator="\n")
+            if file.tell() == 0:
+                writer.writeheader()
+            writer.writerow({name: f"{value:.7g}" for name, value in row.items()})
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

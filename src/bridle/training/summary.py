@@ -1,0 +1,67 @@
+"""summary.json: what a finished run achieved."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from bridle.data import DataSet
+from bridle.evaluation import measure
+from bridle.models.base import LatentModel
+from bridle.objectives import ConstrainedObjective, Objective
+
+__all__ = ["summarize"]
+
+
+def summarize(
+    model: LatentModel, objective: Objective, data: DataSet, step: int, seconds: float
+) -> dict[str, Any]:
+    """Measures a model as it is.
+
+    Arguments:
+        model: On the device to measure on.
+        objective: What it was trained by.
+        data: The data set, whose training and test splits are used whole.
+        step: Steps it was trained for.
+        seconds: Seconds that took.
+
+    Returns:
+        ``kl`` (nats per image) and ``rmse`` (pixel units) on the test split, ``kl_train`` and ``rmse_train`` on the
+        training split, ``sigma_opt``, ``nll`` (nats per dimension) and ``nll_bits`` on 1,000 training points,
+        ``nll_held_out`` and ``bits_per_dim`` on the test split, and for each constraint its ``value`` on the training
+        split (``value_held_out`` on the test split) in the units of ``kappa``.
+    """
+    constrained = objective if isinstance(objective, ConstrainedObjective) else None
+    terms = [] if constrained is None else list(constrained.terms())
+    measured = measure(model, data, terms)
+    constraints = {}
+    if constrained is not None:
+        multipliers = constrained.geco.multipliers()
+        for term in terms:
+            value = measured.train.values[term.name]
+            constraints[term.name] = {
+                "kappa": term.kappa,
+                "value": value,
+                "value_held_out": measured.held_out.values[term.name],
+                "satisfied": term.satisfied(value),
+                "multiplier": multipliers[term.name].mean().item(),
+                "scale": constrained.geco.constraints[term.name].scale,
+            }
+    return {
+        "objective": objective.name,
+        "kl": measured.held_out.kl,
+        "rmse": measured.held_out.rmse,
+        "kl_train": measured.train.kl,
+        "rmse_train": measured.train.rmse,
+        "sigma_opt": measured.sigma_opt,
+        "nll": measured.nll,
+        "nll_bits": measured.nll / math.log(2),
+        "nll_held_out": measured.nll_held_out,
+        "bits_per_dim": measured.bits_per_dim,
+        "constraints": constraints,
+        "steps": step,
+        "seconds": seconds,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "image_shape": list(model.image_shape),
+        "bin": data.split("train").bin,
+    }
