@@ -75,7 +75,7 @@ class Constraint:
     max_log_step: float | None = 1.0
 
     def __post_init__(self) -> None:
-        given = {k: _as_bound(v) for k in ("upper", "lower", "equal") if (v := getattr(self, k)) is not None}
+        given = {k: _as_float32(v) for k in ("upper", "lower", "equal") if (v := getattr(self, k)) is not None}
         if not given:
             raise ValueError("a Constraint needs a bound: upper, lower, both (an interval) or equal")
         if "equal" in given and len(given) > 1:
@@ -114,7 +114,7 @@ class Constraint:
             one_sided = [(1.0, self.equal), (-1.0, self.equal)]
         else:
             one_sided = [(s, b) for s, b in ((1.0, self.upper), (-1.0, self.lower)) if b is not None]
-        bounds = [(sign, _as_bound(bound).reshape(-1)) for sign, bound in one_sided]
+        bounds = [(sign, _as_float32(bound).reshape(-1)) for sign, bound in one_sided]
         if self.scale == "absolute":
             return [(sign, bound, torch.ones_like(bound)) for sign, bound in bounds]
         if self.equal is None and len(bounds) == 2:
@@ -127,7 +127,7 @@ class Constraint:
         return f"Constraint({', '.join(changed)})"
 
 
-def _as_bound(bound: float | Tensor) -> Tensor:
+def _as_float32(bound: float | Tensor) -> Tensor:
     return torch.as_tensor(bound, dtype=torch.float32, device="cpu").detach()
 
 
@@ -137,11 +137,16 @@ def _one_line(bound: float | Tensor | None, most: int = 60) -> str:
 
 
 class RowSettings(NamedTuple):
-    """The settings that a rule may read, one entry a row."""
+    """The settings of all rows, one entry a row; a rule may read them."""
 
     rate: Tensor
     alpha: Tensor
     sign: Tensor
+    bound: Tensor
+    per_unit: Tensor
+    log_least: Tensor
+    log_greatest: Tensor
+    max_log_step: Tensor
 
 
 State = Mapping[str, Tensor]
@@ -152,29 +157,25 @@ class Rule:
     """How multipliers move.
 
     Arguments:
-        update: ``update(state, c, first, settings)`` returns the new ``log_multiplier``, ``average`` and further
-            registers from their old values, the constraint ``c`` (all of shape ``(rows,)``), ``first`` (a 0-dimensional
-            bool: nothing has been averaged yet) and the :class:`RowSettings`. It must not branch on a tensor. The
-            limits of a constraint (``bounds``, ``max_log_step``) are applied to what it returns.
+        update: ``update(state, c, settings)`` returns the new ``log_multiplier``, ``average`` and further registers
+            from their old values, the constraint ``c`` (all of shape ``(rows,)``) and the :class:`RowSettings`, whose
+            ``alpha`` is zero at the first step, so that averages start at the first value. It must not branch on a
+            tensor. The limits of a constraint (``bounds``, ``max_log_step``) are applied to what it returns.
         rate: The default of ``Constraint.rate``.
         registers: Names of what it keeps beside ``log_multiplier`` and ``average``; each starts at zero.
         normalize: Divide the loss by ``1 + sum(multipliers)``. The minimiser is the same, and the gradients that Adam
             averages keep their size while the multipliers move.
     """
 
-    update: Callable[[State, Tensor, Tensor, RowSettings], dict[str, Tensor]]
+    update: Callable[[State, Tensor, RowSettings], dict[str, Tensor]]
     rate: float
     registers: tuple[str, ...] = ()
     normalize: bool = False
 
 
-def _moving_average(average: Tensor, c: Tensor, first: Tensor, alpha: Tensor) -> Tensor:
-    return torch.where(first, c, torch.lerp(c, average, alpha))
-
-
-def algorithm1(state: State, c: Tensor, first: Tensor, settings: RowSettings) -> dict[str, Tensor]:
+def algorithm1(state: State, c: Tensor, settings: RowSettings) -> dict[str, Tensor]:
     """The paper's Algorithm 1: ``log(multiplier)`` moves in proportion to the moving average of ``C``."""
-    average = _moving_average(state["average"], c, first, settings.alpha)
+    average = torch.lerp(c, state["average"], settings.alpha)
     return {"average": average, "log_multiplier": state["log_multiplier"] + settings.rate * average}
 
 
@@ -189,7 +190,7 @@ def _log_error(c: Tensor, sign: Tensor) -> Tensor:
     return sign * torch.log1p((sign * c).clamp(min=-1 + 1e-6))
 
 
-def pi(state: State, c: Tensor, first: Tensor, settings: RowSettings) -> dict[str, Tensor]:
+def pi(state: State, c: Tensor, settings: RowSettings) -> dict[str, Tensor]:
     """A proportional-integral controller of ``log(multiplier)`` on the logarithm of value over bound.
 
     It works in increments: the change is ``rate * e + (e - previous e)``, so that a multiplier stopped at its bound
@@ -198,8 +199,8 @@ def pi(state: State, c: Tensor, first: Tensor, settings: RowSettings) -> dict[st
     from the short average running ahead of the long one: without that the multiplier grows for as long as the model
     takes to learn, and the overshoot is paid for in rate.
     """
-    average = _moving_average(state["average"], c, first, settings.alpha)
-    recent = _moving_average(state["recent"], c, first, settings.alpha**5)
+    average = torch.lerp(c, state["average"], settings.alpha)
+    recent = torch.lerp(c, state["recent"], settings.alpha**5)
     error, slow_error = _log_error(torch.stack((recent, average)), settings.sign)
     shrinking = error.sign() * (error - slow_error) < -_TREND
     clipped = error.clamp(-1, 1)
@@ -284,15 +285,6 @@ class GECO(nn.Module):
     state: Tensor
     steps: Tensor
     nonfinite: Tensor
-    _rate: Tensor
-    _alpha: Tensor
-    _sign: Tensor
-    _bound: Tensor
-    _signed_unit: Tensor
-    _log_least: Tensor
-    _log_greatest: Tensor
-    _max_log_step: Tensor
-    _tail: Tensor
 
     def __init__(self, constraints: Mapping[str, Constraint], *, rule: str | Rule = "pi") -> None:
         super().__init__()
@@ -310,29 +302,28 @@ class GECO(nn.Module):
         self._registers = ("log_multiplier", "average", *rule.registers)
 
         self._blocks: list[_Block] = []
-        columns: list[Tensor] = []
+        initial: list[Tensor] = []
+        settings: list[RowSettings] = []
         start = 0
         for name, constraint in self.constraints.items():
             sides = constraint.sides()
             for sign, bound, unit in sides:
-                columns.append(_row_settings(constraint, rule, sign, bound, unit))
+                settings.append(_row_settings(constraint, rule, sign, bound, unit))
+                initial.append(torch.full_like(bound, math.log(constraint.initial)))
             rows = sum(bound.numel() for _, bound, _ in sides)
             self._blocks.append(_Block(name, constraint.shape, len(sides), slice(start, start + rows)))
             start += rows
         self._rows = start
 
         self.register_buffer("state", torch.zeros(len(self._registers), self._rows))
-        settings = torch.cat(columns, dim=1).to(self.state.device)
-        for row, setting in zip(settings, _SETTINGS, strict=True):
-            self.register_buffer(f"_{setting}", row.clone(), persistent=False)
-        self.state[0] = settings[_SETTINGS.index("log_initial")]
+        self.state[0] = torch.cat(initial)
         self.register_buffer("steps", torch.zeros(()))
         self.register_buffer("nonfinite", torch.zeros(self._rows))
-        # The weighted sums of C (one a row), of the objective, of the weights, and of the wishes to skip. Not a buffer:
+        # The weighted sums of C (one a row), the sum of the weights, and the wishes to skip. No buffer:
         # DistributedDataParallel would overwrite every rank's with those of rank 0.
-        self._staged = torch.zeros(self._rows + 3)
-        # What a call of weight 1 adds to the last two.
-        self.register_buffer("_tail", torch.tensor([1.0, 0.0]), persistent=False)
+        self._staged = torch.zeros(self._rows + 2)
+        self._tail = torch.tensor([1.0, 0.0])  # what a call of weight 1 adds to the last two
+        self._settings = RowSettings(*(torch.cat(rows).to(self.state.device) for rows in zip(*settings, strict=True)))
 
     def forward(
         self, objective: Tensor, *, weight: float | Tensor | None = None, **values: Tensor | tuple[Tensor, Tensor]
@@ -353,20 +344,23 @@ class GECO(nn.Module):
         if isinstance(weight, Tensor) and weight.dim() != 0:
             raise ValueError(f"weight must be a number or 0-dimensional, got shape {tuple(weight.shape)}")
         value, measured = self._collect(values)
-        c = (value - self._bound) * self._signed_unit
-        stage = self.training and torch.is_grad_enabled()
+        settings, stage = self._settings, self.training and torch.is_grad_enabled()
 
         with torch.no_grad():
-            detached = c.detach() if measured is None else (measured - self._bound) * self._signed_unit
-            multiplier = self.state[0].exp()
-            average = _moving_average(self.state[1], detached, self.steps == 0, self._alpha)
-            stopped = average - c.detach()
+            c = (measured - settings.bound) * settings.per_unit
+            log_multiplier, average = self.state[:2]
+            multiplier = log_multiplier.exp()
+            # multiplier * C_t is linear in the value, with this slope: only that part needs a graph.
+            slope = multiplier * settings.per_unit
+            moved = torch.lerp(c, average, settings.alpha * (self.steps > 0))
+            offset = torch.dot(multiplier, moved) - torch.dot(slope, value.detach())
             if stage:
-                batch = torch.cat((detached, objective.detach().reshape(1), self._tail))
+                # Nothing is added of the objective but its NaN or infinity, which makes the batch one to leave out.
+                batch = torch.cat((c + 0 * objective.detach(), self._tail))
                 self._staged.add_(batch if weight is None else batch * weight)
-        lagrangian = objective + (multiplier * (c + stopped)).sum()
+        lagrangian = objective + (torch.dot(slope, value) + offset)
         loss = lagrangian / (1 + multiplier.sum()) if self.rule.normalize else lagrangian
-        return GECOOutput(loss, objective.detach(), lagrangian.detach(), self._by_name(detached, torch.amax))
+        return GECOOutput(loss, objective.detach(), lagrangian.detach(), self._by_name(c, torch.amax))
 
     @torch.no_grad()
     def step(self, skip: bool | Tensor | None = None) -> None:
@@ -389,22 +383,19 @@ class GECO(nn.Module):
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(staged)
         weight = staged[-2]
-        mean = staged[:-2] / weight  # NaN where nothing was staged, so that nothing moves
-        finite = mean.isfinite()
-        move = finite.all() & (staged[-1] == 0)
+        c = staged[:-2] / weight  # NaN where nothing was staged, so that nothing moves
+        probe = c * 0  # 0 where c is finite, NaN elsewhere: far cheaper than isfinite()
+        move = probe.sum() + staged[-1] == 0
 
-        old = self.state
-        new = self.rule.update(
-            dict(zip(self._registers, old, strict=True)),
-            mean[:-1],
-            self.steps == 0,
-            RowSettings(self._rate, self._alpha, self._sign),
-        )
-        log_multiplier = new["log_multiplier"].clamp(old[0] - self._max_log_step, old[0] + self._max_log_step)
-        new["log_multiplier"] = log_multiplier.clamp(self._log_least, self._log_greatest)
+        old, settings = self.state, self._settings
+        registers = dict(zip(self._registers, old.unbind(), strict=True))
+        new = self.rule.update(registers, c, settings._replace(alpha=settings.alpha * (self.steps > 0)))
+        log_multiplier, limit = registers["log_multiplier"], settings.max_log_step
+        limited = new["log_multiplier"].clamp(log_multiplier - limit, log_multiplier + limit)
+        new["log_multiplier"] = limited.clamp(settings.log_least, settings.log_greatest)
         self.state.copy_(torch.where(move, torch.stack([new[name] for name in self._registers]), old))
         self.steps.add_(move)
-        self.nonfinite.add_((weight != 0) & ~(finite[:-1] & finite[-1]))
+        self.nonfinite.add_((probe != 0) & (weight != 0))
         staged.zero_()
 
     def multipliers(self) -> dict[str, Tensor]:
@@ -429,7 +420,7 @@ class GECO(nn.Module):
     def extra_repr(self) -> str:
         return ", ".join(f"{name}: {constraint!r}" for name, constraint in self.constraints.items())
 
-    def _collect(self, values: Mapping[str, Tensor | tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor | None]:
+    def _collect(self, values: Mapping[str, Tensor | tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         if values.keys() != self.constraints.keys():
             expected, given = ", ".join(self.constraints), ", ".join(values) or "none"
             raise ValueError(f"GECO needs the values of exactly its constraints ({expected}), got {given}")
@@ -447,7 +438,7 @@ class GECO(nn.Module):
                 out.extend([part.float().reshape(-1)] * block.sides)
         flat = torch.cat(differentiable) if len(differentiable) > 1 else differentiable[0]
         if not any(isinstance(value, tuple) for value in values.values()):
-            return flat, None
+            return flat, flat.detach()
         return flat, torch.cat(measured).detach()
 
     def _by_name(self, rows: Tensor, combine: Callable[..., Tensor]) -> dict[str, Tensor]:
@@ -465,7 +456,8 @@ class GECO(nn.Module):
             moved = fn(t)
             return moved if moved.dtype == t.dtype else t.to(moved.device)
 
-        self._staged = keep_dtype(self._staged)
+        self._staged, self._tail = keep_dtype(self._staged), keep_dtype(self._tail)
+        self._settings = RowSettings(*map(keep_dtype, self._settings))
         return cast(GECO, super()._apply(keep_dtype, recurse))
 
     def _state_views(self) -> dict[str, Tensor]:
@@ -499,31 +491,17 @@ class GECO(nn.Module):
         self._staged.zero_()
 
 
-_SETTINGS = (
-    "rate",
-    "alpha",
-    "sign",
-    "bound",
-    "signed_unit",
-    "log_initial",
-    "log_least",
-    "log_greatest",
-    "max_log_step",
-)
-
-
-def _row_settings(constraint: Constraint, rule: Rule, sign: float, bound: Tensor, unit: Tensor) -> Tensor:
-    """The settings of one side of a constraint, shape ``(len(_SETTINGS), rows)``."""
+def _row_settings(constraint: Constraint, rule: Rule, sign: float, bound: Tensor, unit: Tensor) -> RowSettings:
+    """The settings of one side of a constraint."""
     least, greatest = _LOG_RANGE if constraint.bounds is None else (math.log(b) for b in constraint.bounds)
-    per_row: dict[str, float | Tensor] = {
-        "rate": rule.rate if constraint.rate is None else constraint.rate,
-        "alpha": constraint.alpha,
-        "sign": sign,
-        "bound": bound,
-        "signed_unit": sign / unit,
-        "log_initial": math.log(constraint.initial),
-        "log_least": max(least, _LOG_RANGE[0]),
-        "log_greatest": min(greatest, _LOG_RANGE[1]),
-        "max_log_step": math.inf if constraint.max_log_step is None else constraint.max_log_step,
-    }
-    return torch.stack([_as_bound(per_row[s]).expand_as(bound) for s in _SETTINGS])
+    settings = RowSettings(
+        rate=_as_float32(rule.rate if constraint.rate is None else constraint.rate),
+        alpha=_as_float32(constraint.alpha),
+        sign=_as_float32(sign),
+        bound=bound,
+        per_unit=sign / unit,
+        log_least=_as_float32(max(least, _LOG_RANGE[0])),
+        log_greatest=_as_float32(min(greatest, _LOG_RANGE[1])),
+        max_log_step=_as_float32(math.inf if constraint.max_log_step is None else constraint.max_log_step),
+    )
+    return RowSettings(*(setting.expand_as(bound) for setting in settings))

@@ -10,7 +10,7 @@ At that sigma the negative log-likelihood per dimension is a function of the err
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Generator, Tensor, nn
@@ -111,7 +111,7 @@ class GlobalSigma(nn.Module):
     """One learned standard deviation for all pixels, in pixel units: what an ELBO needs to find its own error.
 
     Its gradient is that of the likelihood, and it is kept no smaller than the error of rounding, ``bin / sqrt(12)``,
-    below which the density of rounded data is unbounded.
+    below which the density of rounded data is unbounded. At that floor only a gradient that leads up is let through.
 
     Arguments:
         bin: The data's quantisation.
@@ -125,4 +125,19 @@ class GlobalSigma(nn.Module):
 
     def forward(self) -> Tensor:
         """log sigma, 0-dimensional."""
-        return self.log_sigma.clamp(min=self.least)
+        return _Floor.apply(self.log_sigma, self.least)
+
+
+class _Floor(torch.autograd.Function):
+    """A clamp from below that can be left again: a plain clamp has no gradient under its bound, even back to it."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, least: float) -> Tensor:
+        ctx.save_for_backward(value)
+        ctx.least = least
+        return value.clamp(min=least)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (value,), (grad,) = ctx.saved_tensors, grads
+        return grad.masked_fill((value < ctx.least) & (grad > 0), 0), None

@@ -9,9 +9,10 @@ import torch
 
 from bridle import load
 from bridle.cli.parsing import make_parser, parse
-from bridle.data.image import image_files, read_images
+from bridle.data.folder import image_files
+from bridle.data.image import read_images
 from bridle.errors import ConfigError
-from bridle.training.folder import write_whole
+from bridle.files import write_whole
 
 __all__ = ["run"]
 

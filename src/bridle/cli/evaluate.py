@@ -21,7 +21,9 @@ def run(arguments: list[str]) -> None:
     parser.add_argument("run", type=str, metavar="RUN", help="The run's folder.")
     path = Path(parse(parser, arguments).run)
     loaded = load_run(path)
-    summary = summarize(loaded.model, loaded.objective, build_data(loaded.config), loaded.step, loaded.seconds)
+    config = loaded.config
+    data = build_data(config)
+    summary = summarize(loaded.model, loaded.objective, data, config.constrain_on, loaded.step, loaded.seconds)
     RunFolder(path).write_json("evaluation.json", summary)
     print_table({path.name: summary})
     print(f"written: {path / 'evaluation.json'}")

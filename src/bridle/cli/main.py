@@ -44,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(name: str, arguments: list[str]) -> int:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # so that a user's own classes are found by import path
-    logging.basicConfig(format="bridle: %(message)s", level=logging.WARNING)
+    logging.basicConfig(format="bridle: %(message)s")
+    logging.getLogger("bridle").setLevel(logging.INFO)
     from bridle.errors import BridleError, Interrupted
 
     try:

@@ -6,7 +6,6 @@ import difflib
 import re
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
@@ -61,8 +60,11 @@ def _values_of(option: str, arguments: Sequence[str]) -> list[str]:
     return following + [a.partition("=")[2] for a in arguments if a.startswith(f"{option}=")]
 
 
-def _concrete_subclasses(base: type) -> list[type[Any]]:
-    found = [c for sub in base.__subclasses__() for c in (sub, *_concrete_subclasses(sub))]
+def _concrete_subclasses(base: type) -> list[type]:
+    found: list[type] = []
+    subclasses: list[type] = base.__subclasses__()
+    for subclass in subclasses:
+        found += [subclass, *_concrete_subclasses(subclass)]
     return [c for c in found if not getattr(c, "__abstractmethods__", None)]
 
 
@@ -74,8 +76,8 @@ def _one_line(parser: ArgumentParser, message: str, classes: dict[str, type]) ->
     if match := re.search(r"Option '([^']+)' is not accepted|Key '([^']+)' is not expected", message):
         where = keys[0] if keys else "the configuration"
         return f"{where} has no setting {match[1] or match[2]!r}{_settings_of(message)}"
-    if len(keys) == 1 and keys[0] in classes and "import path" in message:
-        given = re.search(r"(?:Import path|import path string:|path but) (\S+)", message)
+    if len(keys) == 1 and keys[0] in classes and "import path" in message.lower():
+        given = re.search(r"path but (\S+)", message)
         known = [c.__name__ for c in _concrete_subclasses(classes[keys[0]])]
         name = given[1] if given else ""
         return (
@@ -91,7 +93,7 @@ def _one_line(parser: ArgumentParser, message: str, classes: dict[str, type]) ->
             kind[1] if kind else "", "another value"
         )
         return f"{key}: expected {wanted}, got {(match[1] or match[2]).strip()!r}"
-    return " ".join(message.split())
+    return " ".join(re.sub(r'[Pp]arser key "([^"]+)":', r"\1:", message).split())
 
 
 def _settings_of(message: str) -> str:
@@ -112,6 +114,8 @@ def _unknown_option(parser: ArgumentParser, given: str) -> str:
     known = [s for action in parser._actions for s in action.option_strings if s.startswith("--")]
     group = given.partition(".")[0] + "."
     siblings = [s for s in known if s.startswith(group) and not s.endswith(".help")]
+    if parser.prog.endswith("--resume"):
+        return f"unknown option {given}: a resumed run keeps its settings, only --steps may be given"
     if siblings:
         return f"unknown option {given}: there are {nearest_first(given, siblings)}"
     near = difflib.get_close_matches(given, known, n=3, cutoff=0.5)

@@ -11,6 +11,8 @@ from bridle.data import DataSet
 from bridle.errors import ConfigError
 from bridle.models import LatentModel
 from bridle.training import TrainConfig, resume, train
+from bridle.training.build import build_data
+from bridle.training.folder import RunFolder
 
 __all__ = ["run"]
 
@@ -21,17 +23,22 @@ def run(arguments: list[str]) -> None:
     """Trains or resumes, then draws the pictures and the report of the run."""
     if any(a == "--resume" or a.startswith("--resume=") for a in arguments):
         namespace = parse(_resume_parser(), arguments)
-        out, summary = Path(namespace.resume), resume(namespace.resume, namespace.steps)
+        out = Path(namespace.resume)
+        data = build_data(RunFolder(out).read_config())
+        summary = resume(out, namespace.steps, data)
     else:
         namespace = parse(_train_parser(), arguments, _CLASSES)
         if namespace.out is None:
             raise ConfigError("--out is missing: the folder for the run, such as --out runs/digits")
-        out, summary = Path(namespace.out), train(_config(namespace), namespace.out, namespace.overwrite)
+        out, config = Path(namespace.out), _config(namespace)
+        config.validate()
+        data = build_data(config)
+        summary = train(config, out, namespace.overwrite, data)
     if summary:
         from bridle.reports.finish import finish_run
         from bridle.reports.table import print_table
 
-        page = finish_run(out)
+        page = finish_run(out, data)
         print_table({out.name: summary})
         print(f"report: {page}")
 

@@ -60,6 +60,5 @@ class ImageConstraint(nn.Module, ABC):
         return value <= 1.01 * self.kappa
 
     def warning(self, bin: float) -> str | None:
-        """One line on a kappa that is legal but cannot be meant, for data quantized to ``bin``; None if there is none.
-        """
+        """One line on a kappa that is legal but hardly meant, for data quantized to ``bin``; None if all is well."""
         return None

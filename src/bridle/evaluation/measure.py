@@ -113,9 +113,7 @@ def measure_split(model: LatentModel, split: Split, constraints: Iterable[ImageC
 
 
 @torch.no_grad()
-def _outputs(
-    model: LatentModel, split: Split, index: Tensor | None = None
-) -> Iterator[tuple[Batch, ModelOutput]]:
+def _outputs(model: LatentModel, split: Split, index: Tensor | None = None) -> Iterator[tuple[Batch, ModelOutput]]:
     """A pass over the split, or over the examples of ``index``, with noise of its own."""
     device = next(model.parameters()).device
     generator = torch.Generator(device).manual_seed(_SEED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
@@ -25,9 +26,7 @@ class Objective(nn.Module, ABC):
     name: ClassVar[str]
     """What it is called on the command line and in every file."""
 
-    def forward(
-        self, x: Tensor, out: ModelOutput, held_out: tuple[Tensor, Tensor] | None = None
-    ) -> ObjectiveOutput:
+    def forward(self, x: Tensor, out: ModelOutput, held_out: tuple[Tensor, Tensor] | None = None) -> ObjectiveOutput:
         """The loss of a batch.
 
         Arguments:
@@ -49,6 +48,10 @@ class Objective(nn.Module, ABC):
 
     def step(self, skip: bool | Tensor | None = None) -> None:
         """Move what moves once per step of the optimizer (nothing here); ``skip``: the optimizer skipped it."""
+
+    def warnings(self, bin: float) -> Iterator[str]:
+        """One line on each setting that is legal but hardly meant, for data quantized to ``bin``."""
+        yield from ()
 
     def columns(self, means: dict[str, Tensor]) -> dict[str, Tensor]:
         """The columns of metrics.csv, from the means of the metrics since the last row: ``kl`` (nats per image),

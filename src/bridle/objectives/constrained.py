@@ -62,6 +62,9 @@ class ConstrainedObjective(Objective):
         for term in self.constraints.values():
             yield cast(ImageConstraint, term)
 
+    def warnings(self, bin: float) -> Iterator[str]:
+        yield from (warning for term in self.terms() if (warning := term.warning(bin)) is not None)
+
     def columns(self, means: dict[str, Tensor]) -> dict[str, Tensor]:
         columns = super().columns(means)
         metrics = self.geco.metrics()
@@ -69,6 +72,6 @@ class ConstrainedObjective(Objective):
             value = means[f"{term.name}.measured"]
             columns[f"{term.name}.value"] = term.in_kappa_units(value)
             columns[f"{term.name}.kappa"] = torch.full_like(value, term.kappa)
-            columns[f"{term.name}.multiplier"] = metrics[f"{term.name}/multiplier"]
-            columns[f"{term.name}.violation"] = metrics[f"{term.name}/violation"]
+            for part in ("multiplier", "violation", "nonfinite"):
+                columns[f"{term.name}.{part}"] = metrics[f"{term.name}/{part}"]
         return columns

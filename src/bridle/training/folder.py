@@ -12,36 +12,21 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
-import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 import yaml
 
 from bridle.errors import CheckpointError, ConfigError
+from bridle.files import write_whole
 from bridle.training.config import TrainConfig
 
-__all__ = ["RunFolder", "write_whole"]
-
-
-@contextmanager
-def write_whole(path: Path) -> Iterator[IO[bytes]]:
-    """A binary file that appears under its name only when the block ends well, and on the disk by then."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+__all__ = ["RunFolder"]
 
 
 class RunFolder:
@@ -108,13 +93,15 @@ class RunFolder:
             CheckpointError: The disk refuses; the earlier checkpoints are as they were.
         """
         try:
+            serialized = io.BytesIO()  # so that a full disk is told by the system's own error
+            torch.save(dict(state), serialized)
             with write_whole(self.checkpoints / f"step-{step:08d}.pt") as file:
-                torch.save(dict(state), file)
-        except (OSError, RuntimeError) as error:
+                file.write(serialized.getbuffer())
+        except OSError as error:
             saved = self.checkpoint_files()
             survives = f"{saved[-1].name} survives" if saved else "there is no earlier one"
             raise CheckpointError(
-                f"cannot save the checkpoint of step {step} ({_first_line(error)}): {survives}; "
+                f"cannot save the checkpoint of step {step} ({error.strerror}): {survives}; "
                 f"make room, then bridle train --resume {self.path}"
             ) from None
 
@@ -158,7 +145,3 @@ class RunFolder:
             if file.tell() == 0:
                 writer.writeheader()
             writer.writerow({name: f"{value:.7g}" for name, value in row.items()})
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -7,6 +7,7 @@ same bits as one that was not.
 
 from __future__ import annotations
 
+import logging
 import math
 import signal
 import threading
@@ -22,7 +23,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor
 
-from bridle.data import Batch
+from bridle.data import Batch, DataSet
 from bridle.data.order import BatchOrder
 from bridle.errors import ConfigError, Interrupted, TrainingError
 from bridle.objectives import Objective
@@ -36,14 +37,17 @@ from bridle.training.system import System
 
 __all__ = ["resume", "train"]
 
+log = logging.getLogger("bridle")
 
-def train(config: TrainConfig, out: str | Path, overwrite: bool = False) -> dict[str, Any]:
+
+def train(config: TrainConfig, out: str | Path, overwrite: bool = False, data: DataSet | None = None) -> dict[str, Any]:
     """Trains a model from scratch.
 
     Arguments:
         config: What to train.
         out: The run's folder; refused if it holds a run, unless ``overwrite``.
         overwrite: Replace the run that the folder holds.
+        data: The data set of the configuration, where it is at hand; built otherwise.
 
     Returns:
         The contents of summary.json.
@@ -56,15 +60,16 @@ def train(config: TrainConfig, out: str | Path, overwrite: bool = False) -> dict
     config.validate()
     if not overwrite:
         folder.refuse_if_used()
-    return _run(config, folder, checkpoint=None)
+    return _run(config, folder, data or build_data(config), checkpoint=None)
 
 
-def resume(run: str | Path, steps: int | None = None) -> dict[str, Any]:
+def resume(run: str | Path, steps: int | None = None, data: DataSet | None = None) -> dict[str, Any]:
     """Goes on with a run from its latest checkpoint, to the same end as if it had not stopped.
 
     Arguments:
         run: The run's folder.
         steps: A new end of the run, at or after the latest checkpoint.
+        data: The data set of the run, where it is at hand; built otherwise.
 
     Returns:
         The contents of summary.json.
@@ -80,18 +85,20 @@ def resume(run: str | Path, steps: int | None = None) -> dict[str, Any]:
     checkpoint = folder.load_checkpoint()
     if checkpoint["step"] > config.steps:
         raise ConfigError(f"{folder.path} is at step {checkpoint['step']}, past --steps {config.steps}")
-    return _run(config, folder, checkpoint)
+    return _run(config, folder, data or build_data(config), checkpoint)
 
 
-def _run(config: TrainConfig, folder: RunFolder, checkpoint: dict[str, Any] | None) -> dict[str, Any]:
+def _run(config: TrainConfig, folder: RunFolder, data: DataSet, checkpoint: dict[str, Any] | None) -> dict[str, Any]:
     # No buffer needs to be shared between processes but GECO's, which shares its own.
     ddp = DistributedDataParallelKwargs(broadcast_buffers=False)
-    accelerator = Accelerator(mixed_precision=config.precision, cpu=config.device == "cpu", kwargs_handlers=[ddp])
+    # Told so, processes without an accelerator work together too; untold, each would train on its own.
+    cpu = config.device == "cpu" or not torch.accelerator.is_available()
+    accelerator = Accelerator(mixed_precision=config.precision, cpu=cpu, kwargs_handlers=[ddp])
     device, rank, world = accelerator.device, accelerator.process_index, accelerator.num_processes
     if config.batch % (world * config.accumulate):
-        raise ConfigError(f"batch {config.batch} cannot be shared by {world} processes x accumulate {config.accumulate}")
+        shares = f"{world} processes x accumulate {config.accumulate}"
+        raise ConfigError(f"batch {config.batch} cannot be shared equally by {shares}")
 
-    data = build_data(config)
     split = data.split("train").to(device)
     held_out_split = data.split("validation").to(device) if config.constrain_on == "validation" else None
     torch.manual_seed(config.seed)
@@ -129,6 +136,8 @@ def _run(config: TrainConfig, folder: RunFolder, checkpoint: dict[str, Any] | No
         accelerator.scaler.load_state_dict(checkpoint["scaler"])
     began = time.monotonic()
     if accelerator.is_main_process:
+        for warning in objective.warnings(split.bin):
+            log.warning(warning)
         if checkpoint is None:
             folder.create(config)
             save(0)
@@ -142,6 +151,9 @@ def _run(config: TrainConfig, folder: RunFolder, checkpoint: dict[str, Any] | No
     with view, _interruptible(world) as stop:
         for step in range(start, config.steps):
             torch.manual_seed(zlib.crc32(f"{config.seed} {step} {rank}".encode()))
+
+            for group in optimizer.param_groups:
+                group["lr"] = config.learning_rate(step)
 
             # Phase one, pure: the loss and its gradients, from as many passes as a step is spread over.
             for part in range(config.accumulate):
@@ -164,15 +176,12 @@ def _run(config: TrainConfig, folder: RunFolder, checkpoint: dict[str, Any] | No
             done = step + 1
             if done % config.log_every == 0 or done == config.steps:
                 row = {"step": done, **totals.means(objective, accelerator)}
-                if not math.isfinite(row["loss"]):
-                    raise TrainingError(
-                        f"the loss is not finite at step {done}: lower --lr; "
-                        f"{folder.path} keeps the checkpoints before it"
-                    )
+                _refuse_unless_finite(row["loss"], done)
                 if accelerator.is_main_process:
                     folder.append_metrics(row)
                 view.show(row)
             if done % checkpoint_every == 0 or done == config.steps or stop.is_set():
+                _refuse_unless_finite(totals.loss(), done)
                 save(done)
             if stop.is_set():
                 raise Interrupted(f"interrupted at step {done} and saved: go on by bridle train --resume {folder.path}")
@@ -180,7 +189,7 @@ def _run(config: TrainConfig, folder: RunFolder, checkpoint: dict[str, Any] | No
     seconds += time.monotonic() - began
     summary: dict[str, Any] = {}
     if accelerator.is_main_process:
-        summary = summarize(model, objective, data, config.steps, seconds)
+        summary = summarize(model, objective, data, config.constrain_on, config.steps, seconds)
         folder.write_json("summary.json", summary)
     accelerator.wait_for_everyone()
     return summary
@@ -206,6 +215,10 @@ class Totals:
         columns = objective.columns(dict(zip(names, mean, strict=True)))
         return dict(zip(columns, torch.stack(list(columns.values())).tolist(), strict=True))
 
+    def loss(self) -> float:
+        """The sum of the losses since the last row, zero right after it. One read of the device."""
+        return self.sums["loss"].item() if self.count else 0.0
+
     def state(self) -> dict[str, Any]:
         """For a checkpoint that falls between two rows."""
         return {"sums": self.sums, "count": self.count}
@@ -214,6 +227,11 @@ class Totals:
         """The inverse of :meth:`state`."""
         self.sums = {k: v.to(device) for k, v in state["sums"].items()}
         self.count = state["count"]
+
+
+def _refuse_unless_finite(loss: float, step: int) -> None:
+    if not math.isfinite(loss):
+        raise TrainingError(f"the loss is not finite at step {step}: train anew with a lower --lr")
 
 
 @contextmanager

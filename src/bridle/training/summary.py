@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from bridle.data import DataSet
-from bridle.evaluation import measure
+from bridle.data import DataSet, SplitName
+from bridle.evaluation import measure, measure_split
 from bridle.models.base import LatentModel
 from bridle.objectives import ConstrainedObjective, Objective
 
@@ -14,7 +14,7 @@ __all__ = ["summarize"]
 
 
 def summarize(
-    model: LatentModel, objective: Objective, data: DataSet, step: int, seconds: float
+    model: LatentModel, objective: Objective, data: DataSet, constrain_on: SplitName, step: int, seconds: float
 ) -> dict[str, Any]:
     """Measures a model as it is.
 
@@ -22,6 +22,7 @@ def summarize(
         model: On the device to measure on.
         objective: What it was trained by.
         data: The data set, whose training and test splits are used whole.
+        constrain_on: The split whose error moved the multipliers.
         step: Steps it was trained for.
         seconds: Seconds that took.
 
@@ -29,21 +30,27 @@ def summarize(
         ``kl`` (nats per image) and ``rmse`` (pixel units) on the test split, ``kl_train`` and ``rmse_train`` on the
         training split, ``sigma_opt``, ``nll`` (nats per dimension) and ``nll_bits`` on 1,000 training points,
         ``nll_held_out`` and ``bits_per_dim`` on the test split, and for each constraint its ``value`` on the training
-        split (``value_held_out`` on the test split) in the units of ``kappa``.
+        split (``value_held_out`` on the test split) in the units of ``kappa``, and whether it is ``satisfied`` on the
+        split that moved the multipliers (whose value ``value_validation`` is, where it is that one).
     """
     constrained = objective if isinstance(objective, ConstrainedObjective) else None
     terms = [] if constrained is None else list(constrained.terms())
     measured = measure(model, data, terms)
-    constraints = {}
+    constraints: dict[str, dict[str, Any]] = {}
     if constrained is not None:
         multipliers = constrained.geco.multipliers()
+        validation = None
+        if constrain_on == "validation":
+            device = next(model.parameters()).device
+            validation = measure_split(model, data.split("validation").to(device), terms).values
         for term in terms:
             value = measured.train.values[term.name]
             constraints[term.name] = {
                 "kappa": term.kappa,
                 "value": value,
                 "value_held_out": measured.held_out.values[term.name],
-                "satisfied": term.satisfied(value),
+                **({} if validation is None else {"value_validation": validation[term.name]}),
+                "satisfied": term.satisfied(value if validation is None else validation[term.name]),
                 "multiplier": multipliers[term.name].mean().item(),
                 "scale": constrained.geco.constraints[term.name].scale,
             }

@@ -1,0 +1,153 @@
+"""A folder of one's own images, of any size and mode."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable
+from functools import cached_property, partial
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import torch
+from torch import Tensor
+
+from bridle.data.base import DataSet, SplitName, TensorSplit
+from bridle.data.image import FORMATS, image_side, read_image
+from bridle.errors import ConfigError, DataError
+
+__all__ = ["ImageFolder", "image_files"]
+
+LARGEST = 64
+"""The greatest side, in pixels, that is chosen without being asked for."""
+
+T = TypeVar("T")
+_log = logging.getLogger("bridle")
+
+
+class ImageFolder(DataSet):
+    """All images of a folder and of the folders in it, of mixed sizes and modes, cropped to a square and resized.
+
+    Ten per cent of the images each are held out for validation and for the test, at least one: they are taken in an
+    order that depends on nothing but their paths below the folder. Of one or two images none can be spared: then all
+    three splits are the same. Files that are no image, or damaged, are skipped with a warning; hidden ones without.
+    The images have no labels, and are held in memory.
+
+    Arguments:
+        root: Folder of the images; required.
+        size: Side of the images in pixels. Without it the shortest side of all, and at most 64.
+        channels: 1 for grey, 3 for RGB. Without it 1 when red, green and blue are equal in every pixel of every image
+            (also where the files are RGB), else 3.
+    """
+
+    def __init__(self, root: str = "", size: int | None = None, channels: Literal[1, 3] | None = None) -> None:
+        if size is not None and size < 1:
+            raise ConfigError(f"ImageFolder: size is {size}; give the side of the images in pixels, at least 1")
+        if channels not in (None, 1, 3):
+            raise ConfigError(f"ImageFolder: channels is {channels}; give 1 for grey or 3 for colour")
+        self.root = root
+        self.size = size
+        self.channels = channels
+
+    def split(self, name: SplitName) -> TensorSplit:
+        return self._splits[name]
+
+    @cached_property
+    def _splits(self) -> dict[SplitName, TensorSplit]:
+        if not self.root:
+            raise ConfigError("ImageFolder needs --data.root, the folder of the images")
+        start = time.perf_counter()
+        root = Path(self.root).expanduser()
+        found = self._read(root, image_files(root))
+        images = torch.stack([found[path] for path in sorted(found, key=lambda path: _rank(path.relative_to(root)))])
+        if self.channels is None and bool((images == images[:, :1]).all()):
+            images = images[:, :1].contiguous()
+        count, channels, size, _ = images.shape
+        _log.info(
+            "%s: %s of %dx%d, %d channel%s, read in %.1f s",
+            root,
+            _plural(count, "image"),
+            size,
+            size,
+            channels,
+            "s" * (channels > 1),
+            time.perf_counter() - start,
+        )
+        if count < 3:
+            _log.warning("%s: only %s: validation and test use the training images", root, _plural(count, "image"))
+            return {"train": TensorSplit(images), "validation": TensorSplit(images), "test": TensorSplit(images)}
+        held_out = max(1, round(count / 10))
+        return {
+            "train": TensorSplit(images[2 * held_out :]),
+            "validation": TensorSplit(images[:held_out]),
+            "test": TensorSplit(images[held_out : 2 * held_out]),
+        }
+
+    def _read(self, root: Path, paths: list[Path]) -> dict[Path, Tensor]:
+        """The images that can be read, all of one size, by path; at least one."""
+        sides, skipped = _attempt(image_side, paths)
+        images: dict[Path, Tensor] = {}
+        size = None
+        # The size is that of the smallest image; if that one's pixels prove damaged, they are all read anew.
+        while sides and size != (chosen := self.size or min(LARGEST, *sides.values())):
+            size = chosen
+            images, damaged = _attempt(partial(read_image, size=size, channels=self.channels or 3), sides)
+            skipped |= damaged
+            sides = {path: side for path, side in sides.items() if path in images}
+        first = next((str(skipped[path]) for path in paths if path in skipped), "")
+        if not images:
+            raise DataError(f"{root}: no image that can be read among its {_plural(len(paths), 'file')}; {first}")
+        if skipped:
+            _log.warning("%s: %d of %s skipped; %s", root, len(skipped), _plural(len(paths), "file"), first)
+        return images
+
+
+def image_files(root: Path) -> list[Path]:
+    """The files below a folder, hidden ones left out, sorted.
+
+    Raises:
+        DataError: There is no such folder, or nothing in it.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root} is not a folder; give the folder of the images by --data.root")
+    paths: list[Path] = []
+    for folder, subfolders, names in os.walk(root):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        found = (Path(folder, name) for name in names if not name.startswith("."))
+        paths += [path for path in found if path.is_file()]  # to open a pipe would wait for ever
+    if not paths:
+        raise DataError(f"{root} is empty; put images into it ({', '.join(FORMATS).lower()})")
+    return sorted(paths)
+
+
+def _attempt(read: Callable[[Path], T], paths: Iterable[Path]) -> tuple[dict[Path, T], dict[Path, DataError]]:
+    """What ``read`` gives for each path, and the error for each path that it refuses."""
+
+    def one(path: Path) -> T | DataError:
+        try:
+            return read(path)
+        except DataError as error:
+            return error
+
+    paths = list(paths)
+    good: dict[Path, T] = {}
+    bad: dict[Path, DataError] = {}
+    with ThreadPool() as pool:  # threads suffice: Pillow decodes and resizes outside the interpreter's lock
+        for path, result in zip(paths, pool.imap(one, paths, chunksize=8), strict=True):
+            if isinstance(result, DataError):
+                bad[path] = result
+            else:
+                good[path] = result
+    return good, bad
+
+
+def _rank(path: Path) -> bytes:
+    """A fixed random number for a path: new images added to a folder hardly move the others between the splits."""
+    return hashlib.sha256(path.as_posix().encode("utf-8", "surrogateescape")).digest()
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'s' * (count != 1)}"

@@ -1,0 +1,102 @@
+"""One image file, whatever its kind, as a square of bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from bridle.errors import DataError
+
+__all__ = ["FORMATS", "image_side", "read_image", "read_images"]
+
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+"""The formats that are read, by Pillow's names. Named, because Pillow hands some of the others to outside programs."""
+
+
+def image_side(path: Path) -> int:
+    """The shorter side of an image, in pixels, from the file's header.
+
+    Raises:
+        DataError: The file cannot be read, or is no image.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            return min(image.size)
+    except Exception as error:  # Pillow's readers raise nearly anything on what they were not made for
+        raise _refused(path, error) from error
+
+
+def read_image(path: Path, size: int, channels: int) -> Tensor:
+    """An image, cropped to its central square and resized (bicubic, antialiased).
+
+    Turned upright as its EXIF tag says; transparent parts are shown on white; 16 bits are rounded to 8; of an
+    animation the first frame.
+
+    Arguments:
+        path: The file, in one of :data:`FORMATS`.
+        size: The side of the result, in pixels.
+        channels: 1 for grey (ITU-R 601 luma), 3 for RGB.
+
+    Returns:
+        uint8, shape ``(channels, size, size)``.
+
+    Raises:
+        DataError: The file cannot be read, is truncated, or is no image.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as opened:
+            # A large JPEG is decoded at a fraction of its size, several times faster; other formats ignore this.
+            opened.draft(None, (2 * size, 2 * size))
+            image = _plain(ImageOps.exif_transpose(opened))
+        side = min(image.size)
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        image = image.crop((left, top, left + side, top + side))
+        image = image.resize((size, size), Image.Resampling.BICUBIC, reducing_gap=3.0)
+        pixels = np.array(image.convert("L" if channels == 1 else "RGB"))
+    except Exception as error:  # as above
+        raise _refused(path, error) from error
+    return torch.from_numpy(pixels.reshape(size, size, channels)).movedim(-1, 0).contiguous()
+
+
+def read_images(paths: Sequence[Path], image_shape: tuple[int, int, int]) -> Tensor:
+    """Images as a model takes them: float32 in [0, 1], shape ``(N, *image_shape)``.
+
+    Raises:
+        DataError: A file that cannot be read or is no image, or a shape that no image file is read to.
+    """
+    channels, height, width = image_shape
+    if height != width or channels not in (1, 3):
+        raise DataError(f"image files are read as grey or RGB squares, not as {channels}x{height}x{width}")
+    return torch.stack([read_image(path, width, channels) for path in paths]) / 255
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """The image with 8 bits a channel and without transparency, grey or RGB."""
+    if image.mode == "F":
+        raise ValueError("floating-point pixels")
+    if image.mode.startswith("I"):
+        # 16 bits, which Pillow's own conversion may cut off at 255 instead of scaling.
+        values = np.asarray(image).astype(np.int64).clip(0, 65535)
+        return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    if image.has_transparency_data:
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA")).convert("RGB")
+    return image if image.mode == "L" else image.convert("RGB")
+
+
+def _refused(path: Path, error: Exception) -> DataError:
+    if isinstance(error, UnidentifiedImageError):
+        reason = f"not an image ({', '.join(FORMATS).lower()})"
+    elif isinstance(error, Image.DecompressionBombError):
+        reason = "too many pixels"
+    elif isinstance(error, OSError) and error.strerror:
+        reason = error.strerror
+    else:
+        reason = f"truncated or damaged ({' '.join(str(error).split())})"
+    # A file found in a folder can have any name, a line break or bytes that are no text in it.
+    shown = "".join(c if c.isprintable() else "?" for c in str(path))
+    return DataError(f"{shown}: {reason}")

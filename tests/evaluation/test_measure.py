@@ -1,0 +1,81 @@
+"""Measurements against direct computations on a model whose numbers are known."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Generator, Tensor
+
+from bridle.constraints import RE
+from bridle.data import DataSet, SplitName, TensorSplit
+from bridle.evaluation import measure, measure_split
+from bridle.likelihood import quantized_normal_nll
+from bridle.models import LatentModel, ModelOutput
+
+
+class Noisy(LatentModel):
+    """Adds noise of a known size to the image; its KL is the image's mean."""
+
+    def __init__(self) -> None:
+        super().__init__((1, 8, 8))
+        self.sigma = torch.nn.Parameter(torch.tensor(0.1))
+        self.modes: list[bool] = []
+
+    def forward(self, x: Tensor, context: Tensor | None = None, generator: Generator | None = None) -> ModelOutput:
+        self.modes.append(self.training)
+        noise = torch.randn(x.shape, generator=generator)
+        return ModelOutput(x + self.sigma * noise, x.mean(dim=(1, 2, 3)), x)
+
+    def encode(self, x: Tensor, context: Tensor | None = None, generator: Generator | None = None) -> Tensor:
+        return x
+
+    def decode(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+        return z
+
+    def prior(self, n: int, context: Tensor | None = None, generator: Generator | None = None) -> Tensor:
+        return torch.zeros(n, 1, 8, 8)
+
+
+class Random(DataSet):
+    """1,300 training images, more than the points of sigma_opt, and 300 test images."""
+
+    def split(self, name: SplitName) -> TensorSplit:
+        n, seed = {"train": (1300, 0), "validation": (10, 1), "test": (300, 2)}[name]
+        return TensorSplit(
+            torch.randint(0, 256, (n, 1, 8, 8), dtype=torch.uint8, generator=Generator().manual_seed(seed))
+        )
+
+
+def test_means_over_the_whole_split() -> None:
+    model, split = Noisy(), Random().split("train")
+    measured = measure_split(model, split, [RE(0.1)])
+    assert measured.n == 1300
+    assert measured.kl == pytest.approx(split.images.double().mean().item() / 255, rel=1e-5)
+    assert measured.rmse == pytest.approx(0.1, rel=0.01)
+    assert measured.values["re"] == pytest.approx(measured.rmse, rel=1e-5)
+
+
+def test_information_plane_and_bits() -> None:
+    measured = measure(Noisy(), Random(), [RE(0.1)])
+    assert measured.sigma_opt == pytest.approx(0.1, rel=0.01)
+    # With 8 bits the NLL at sigma_opt is a function of the error alone.
+    assert measured.nll == pytest.approx(math.log(measured.sigma_opt) + 6.960, abs=0.005)
+    test = Random().split("test").batch(torch.arange(300)).x
+    torch.manual_seed(5)
+    nll = quantized_normal_nll(test, test + 0.1 * torch.randn_like(test), measured.sigma_opt, 1 / 255).mean().item()
+    assert measured.nll_held_out == pytest.approx(nll, abs=0.02)
+    bits = (64 * measured.nll_held_out + measured.held_out.kl) / (64 * math.log(2))
+    assert measured.bits_per_dim == pytest.approx(bits)
+
+
+def test_repeats_disturbs_nothing_and_measures_in_eval_mode() -> None:
+    model = Noisy().train()
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = measure(model, Random(), [RE(0.1)])
+    assert torch.equal(before, torch.get_rng_state())
+    assert model.training and not any(model.modes)
+    torch.manual_seed(2)
+    assert measure(model, Random(), [RE(0.1)]) == first
