@@ -141,7 +141,6 @@ class RowSettings(NamedTuple):
 
     rate: Tensor
     alpha: Tensor
-    sign: Tensor
     bound: Tensor
     per_unit: Tensor
     log_least: Tensor
@@ -179,37 +178,31 @@ def algorithm1(state: State, c: Tensor, settings: RowSettings) -> dict[str, Tens
     return {"average": average, "log_multiplier": state["log_multiplier"] + settings.rate * average}
 
 
-# Gain on the error itself, and how far apart (log ratio) the two averages must be to count as a trend.
-_PROPORTIONAL = 1.0
+# How far apart two averages of the error must be to count as a trend: about 2% of a large error, 0.02 of a small one.
 _TREND = 0.02
 
 
-def _log_error(c: Tensor, sign: Tensor) -> Tensor:
-    # log(value / bound) for either side of a relative bound: an undershoot then pushes as hard as an overshoot,
-    # where C itself can never fall below -1.
-    return sign * torch.log1p((sign * c).clamp(min=-1 + 1e-6))
-
-
 def pi(state: State, c: Tensor, settings: RowSettings) -> dict[str, Tensor]:
-    """A proportional-integral controller of ``log(multiplier)`` on the logarithm of value over bound.
+    """A proportional-integral controller of ``log(multiplier)`` on a compressed error, ``e = asinh(C)``.
 
     It works in increments: the change is ``rate * e + (e - previous e)``, so that a multiplier stopped at its bound
-    leaves it as soon as the error turns (no windup there). ``e`` comes from an average five times shorter than the
-    paper's and is clipped to [-1, 1]. The integral part rests while the error is shrinking already, which is seen
-    from the short average running ahead of the long one: without that the multiplier grows for as long as the model
-    takes to learn, and the overshoot is paid for in rate.
+    leaves it as soon as the error turns (no windup there). ``e`` is that of an average five times shorter than the
+    paper's, clipped to [-1, 1], so that a constraint violated a hundredfold pushes no harder than one violated
+    twofold. The integral part rests while the error is shrinking already, which is seen from the short average running
+    ahead of the long one: without that the multiplier grows for as long as the model takes to learn, and the overshoot
+    is paid for in rate.
     """
     average = torch.lerp(c, state["average"], settings.alpha)
     recent = torch.lerp(c, state["recent"], settings.alpha**5)
-    error, slow_error = _log_error(torch.stack((recent, average)), settings.sign)
+    error, slow_error = recent.asinh(), average.asinh()
     shrinking = error.sign() * (error - slow_error) < -_TREND
     clipped = error.clamp(-1, 1)
-    change = _PROPORTIONAL * (clipped - state["error"]) + settings.rate * clipped * ~shrinking
+    proportional = state["log_multiplier"] + (clipped - state["error"])
     return {
         "average": average,
         "recent": recent,
         "error": clipped,
-        "log_multiplier": state["log_multiplier"] + change,
+        "log_multiplier": torch.addcmul(proportional, settings.rate, clipped.masked_fill(shrinking, 0)),
     }
 
 
@@ -283,7 +276,6 @@ class GECO(nn.Module):
     """
 
     state: Tensor
-    steps: Tensor
     nonfinite: Tensor
 
     def __init__(self, constraints: Mapping[str, Constraint], *, rule: str | Rule = "pi") -> None:
@@ -299,7 +291,8 @@ class GECO(nn.Module):
             rule = RULES[rule]
         self.constraints = dict(constraints)
         self.rule = rule
-        self._registers = ("log_multiplier", "average", *rule.registers)
+        # decay is alpha from the first step on, and zero before it, so that averages start at the first value.
+        self._registers = ("log_multiplier", "average", "decay", *rule.registers)
 
         self._blocks: list[_Block] = []
         initial: list[Tensor] = []
@@ -317,12 +310,11 @@ class GECO(nn.Module):
 
         self.register_buffer("state", torch.zeros(len(self._registers), self._rows))
         self.state[0] = torch.cat(initial)
-        self.register_buffer("steps", torch.zeros(()))
         self.register_buffer("nonfinite", torch.zeros(self._rows))
-        # The weighted sums of C (one a row), the sum of the weights, and the wishes to skip. No buffer:
-        # DistributedDataParallel would overwrite every rank's with those of rank 0.
-        self._staged = torch.zeros(self._rows + 2)
-        self._tail = torch.tensor([1.0, 0.0])  # what a call of weight 1 adds to the last two
+        # The weighted sums of C (one a row) and the sum of the weights. No buffer: DistributedDataParallel would
+        # overwrite every rank's with those of rank 0.
+        self._staged = torch.zeros(self._rows + 1)
+        self._one = torch.ones(1)
         self._settings = RowSettings(*(torch.cat(rows).to(self.state.device) for rows in zip(*settings, strict=True)))
 
     def forward(
@@ -348,15 +340,15 @@ class GECO(nn.Module):
 
         with torch.no_grad():
             c = (measured - settings.bound) * settings.per_unit
-            log_multiplier, average = self.state[:2]
+            log_multiplier, average, decay = self.state.unbind()[:3]
             multiplier = log_multiplier.exp()
             # multiplier * C_t is linear in the value, with this slope: only that part needs a graph.
             slope = multiplier * settings.per_unit
-            moved = torch.lerp(c, average, settings.alpha * (self.steps > 0))
+            moved = torch.lerp(c, average, decay)
             offset = torch.dot(multiplier, moved) - torch.dot(slope, value.detach())
             if stage:
                 # Nothing is added of the objective but its NaN or infinity, which makes the batch one to leave out.
-                batch = torch.cat((c + 0 * objective.detach(), self._tail))
+                batch = torch.cat((torch.add(c, objective.detach(), alpha=0), self._one))
                 self._staged.add_(batch if weight is None else batch * weight)
         lagrangian = objective + (torch.dot(slope, value) + offset)
         loss = lagrangian / (1 + multiplier.sum()) if self.rule.normalize else lagrangian
@@ -378,24 +370,25 @@ class GECO(nn.Module):
         if not self.training:
             return
         staged = self._staged
-        if skip is not None:
-            staged[-1] = skip
+        if skip is not None:  # a weight of minus infinity outweighs whatever other ranks staged
+            skipped = torch.as_tensor(skip, device=staged.device).reshape(()) != 0
+            staged[-1].masked_fill_(skipped, -math.inf)
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(staged)
-        weight = staged[-2]
-        c = staged[:-2] / weight  # NaN where nothing was staged, so that nothing moves
-        probe = c * 0  # 0 where c is finite, NaN elsewhere: far cheaper than isfinite()
-        move = probe.sum() + staged[-1] == 0
+        total, weight = staged[:-1], staged[-1]
+        probe = total * 0  # 0 where the sum is finite, NaN elsewhere: cheaper than isfinite()
+        move = probe.sum() + weight > 0
+        c = total / weight
 
         old, settings = self.state, self._settings
         registers = dict(zip(self._registers, old.unbind(), strict=True))
-        new = self.rule.update(registers, c, settings._replace(alpha=settings.alpha * (self.steps > 0)))
+        new = self.rule.update(registers, c, settings._replace(alpha=registers["decay"]))
+        new["decay"] = settings.alpha
         log_multiplier, limit = registers["log_multiplier"], settings.max_log_step
         limited = new["log_multiplier"].clamp(log_multiplier - limit, log_multiplier + limit)
         new["log_multiplier"] = limited.clamp(settings.log_least, settings.log_greatest)
         self.state.copy_(torch.where(move, torch.stack([new[name] for name in self._registers]), old))
-        self.steps.add_(move)
-        self.nonfinite.add_((probe != 0) & (weight != 0))
+        self.nonfinite.add_(probe != 0)
         staged.zero_()
 
     def multipliers(self) -> dict[str, Tensor]:
@@ -456,12 +449,12 @@ class GECO(nn.Module):
             moved = fn(t)
             return moved if moved.dtype == t.dtype else t.to(moved.device)
 
-        self._staged, self._tail = keep_dtype(self._staged), keep_dtype(self._tail)
+        self._staged, self._one = keep_dtype(self._staged), keep_dtype(self._one)
         self._settings = RowSettings(*map(keep_dtype, self._settings))
         return cast(GECO, super()._apply(keep_dtype, recurse))
 
     def _state_views(self) -> dict[str, Tensor]:
-        views = {"steps": self.steps}
+        views = {}
         for block in self._blocks:
             for register, rows in zip(self._registers, self.state, strict=True):
                 views[f"{block.name}.{register}"] = rows[block.rows]
@@ -497,7 +490,6 @@ def _row_settings(constraint: Constraint, rule: Rule, sign: float, bound: Tensor
     settings = RowSettings(
         rate=_as_float32(rule.rate if constraint.rate is None else constraint.rate),
         alpha=_as_float32(constraint.alpha),
-        sign=_as_float32(sign),
         bound=bound,
         per_unit=sign / unit,
         log_least=_as_float32(max(least, _LOG_RANGE[0])),
