@@ -9,11 +9,10 @@ GECO(re: Constraint(upper=0.01))
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from bridle.geco import GECO, Constraint
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bridle.geco import GECO, Constraint
     from bridle.models import LatentModel
 
 __all__ = ["GECO", "Constraint", "load"]
@@ -35,3 +34,12 @@ def load(run: str | Path, device: str = "cpu") -> LatentModel:
     from bridle.training.load import load_run
 
     return load_run(run, device).model
+
+
+def __getattr__(name: str) -> Any:
+    # The core brings torch, which `bridle --help` can do without.
+    if name in ("GECO", "Constraint"):
+        from bridle import geco
+
+        return getattr(geco, name)
+    raise AttributeError(f"module 'bridle' has no attribute {name!r}")

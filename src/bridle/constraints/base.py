@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from bridle.errors import ConfigError
 from bridle.geco import Constraint
-from bridle.models.base import ImageShape
 
 __all__ = ["ImageConstraint"]
 
@@ -48,8 +47,8 @@ class ImageConstraint(nn.Module, ABC):
         """
 
     @abstractmethod
-    def bound(self, image_shape: ImageShape) -> Constraint:
-        """The bound on what :meth:`measure` gives, for images of this shape."""
+    def bound(self, image_shape: tuple[int, int, int]) -> Constraint:
+        """The bound on what :meth:`measure` gives, for images of this shape (channels, height, width)."""
 
     def in_kappa_units(self, measured: Tensor) -> Tensor:
         """A mean of :meth:`measure` in the units of kappa."""

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from bridle.constraints.base import ImageConstraint
 from bridle.geco import Constraint
-from bridle.models.base import ImageShape
 
 __all__ = ["RE"]
 
@@ -36,7 +35,7 @@ class RE(ImageConstraint):
     def measure(self, x: Tensor, x_hat: Tensor) -> Tensor:
         return (x - x_hat).square().mean()
 
-    def bound(self, image_shape: ImageShape) -> Constraint:
+    def bound(self, image_shape: tuple[int, int, int]) -> Constraint:
         half_dimensions = math.prod(image_shape) / 2
         return Constraint(
             upper=self.kappa**2, initial=half_dimensions, bounds=(1e-6 * half_dimensions, 1e4 * half_dimensions)
