@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from bridle.constraints import CONSTRAINTS, RE
+from bridle.constraints import CONSTRAINTS, RE, Reconstruction
 from bridle.errors import ConfigError
 from bridle.geco import GECO
 
@@ -18,9 +18,9 @@ def test_measures_the_mean_over_everything() -> None:
     total = 0.0
     for a, b in zip(x.flatten().tolist(), x_hat.flatten().tolist(), strict=True):
         total += (a - b) ** 2
-    re = RE(0.1)
-    assert re.measure(x, x_hat).item() == pytest.approx(total / 120)
-    assert re.in_kappa_units(re.measure(x, x_hat)).item() == pytest.approx(math.sqrt(total / 120))
+    re, r = RE(0.1), Reconstruction(x, x_hat, torch.zeros(3))
+    assert re.measure(r).item() == pytest.approx(total / 120)
+    assert re.in_kappa_units(re.measure(r)).item() == pytest.approx(math.sqrt(total / 120))
 
 
 def test_the_bound_is_kappa_squared_relative_from_half_the_dimensions() -> None:

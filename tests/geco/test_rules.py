@@ -13,7 +13,7 @@ from bridle.geco import GECO, Constraint
 
 
 class PlainPI:
-    """log(multiplier) of one upper bound: the error asinh(C), plus its sum over the steps at which it is not shrinking."""
+    """log(multiplier) of one upper bound: the error asinh(C), plus its sum over the steps where it is not shrinking."""
 
     def __init__(self, rate: float, alpha: float) -> None:
         self.rate, self.alpha = rate, alpha

@@ -8,45 +8,44 @@ import pytest
 import torch
 from torch.distributions import Normal
 
-from bridle.constraints import RE
+from bridle.constraints import RE, Reconstruction
 from bridle.errors import ConfigError
-from bridle.models import ModelOutput
 from bridle.objectives import ELBO, AnnealedELBO, BetaELBO, ConstrainedObjective, Objective
 
 SHAPE, BIN = (2, 4, 4), 1 / 16
 
 
-def batch() -> tuple[torch.Tensor, ModelOutput]:
+def batch() -> Reconstruction:
     torch.manual_seed(0)
     x = torch.rand(5, *SHAPE)
     x_hat = (x + 0.1 * torch.randn_like(x)).requires_grad_()
-    return x, ModelOutput(x_hat, torch.rand(5) * 10, torch.zeros(5, 3))
+    return Reconstruction(x, x_hat, torch.rand(5) * 10)
 
 
 @pytest.mark.parametrize("beta", [1.0, 4.0])
 def test_beta_vae_is_nll_plus_beta_kl_per_image(beta: float) -> None:
-    x, out = batch()
+    r = batch()
     objective = BetaELBO(SHAPE, BIN, beta=beta)
     sigma = objective.log_sigma().exp().detach()
-    nll = -(Normal(out.x_hat, sigma).log_prob(x) + math.log(BIN)).sum(dim=(1, 2, 3))
-    torch.testing.assert_close(objective(x, out).loss, (nll + beta * out.kl).mean())
+    nll = -(Normal(r.x_hat, sigma).log_prob(r.x) + math.log(BIN)).sum(dim=(1, 2, 3))
+    torch.testing.assert_close(objective(r).loss, (nll + beta * r.kl).mean())
 
 
 def test_elbo_is_beta_one_and_learns_sigma() -> None:
-    x, out = batch()
+    r = batch()
     objective = ELBO(SHAPE, BIN)
-    torch.testing.assert_close(objective(x, out).loss, BetaELBO(SHAPE, BIN, beta=1.0)(x, out).loss)
+    torch.testing.assert_close(objective(r).loss, BetaELBO(SHAPE, BIN, beta=1.0)(r).loss)
     optimizer = torch.optim.Adam(objective.parameters(), lr=0.05)
     for _ in range(500):
         optimizer.zero_grad()
-        objective(x, out).loss.backward()
+        objective(r).loss.backward()
         optimizer.step()
-    rmse = (x - out.x_hat).square().mean().sqrt()
+    rmse = (r.x - r.x_hat).square().mean().sqrt()
     torch.testing.assert_close(objective.log_sigma().exp(), rmse, rtol=1e-3, atol=0)
 
 
 def test_annealing_reads_both_ways() -> None:
-    x, out = batch()
+    r = batch()
     weight, std = (AnnealedELBO(SHAPE, BIN, steps=100, reading=r) for r in ("kl_weight", "pixel_std"))  # type: ignore[arg-type]
     seen = []
     for _ in range(15):
@@ -58,10 +57,10 @@ def test_annealing_reads_both_ways() -> None:
     assert [s for _, s in seen] == pytest.approx(expected)
     assert std.kl_weight().item() == 1 and weight.log_sigma().exp().item() == pytest.approx(0.3)
     # sigma annealed is a KL weight of sigma^2 on half the squared error: the same gradient, up to the factor
-    std(x, out).loss.backward()
-    (gradient,) = torch.autograd.grad((0.5 * (x - out.x_hat).square().sum(dim=(1, 2, 3))).mean(), out.x_hat)
-    assert out.x_hat.grad is not None
-    torch.testing.assert_close(out.x_hat.grad * 0.7**2, gradient)
+    std(r).loss.backward()
+    (gradient,) = torch.autograd.grad((0.5 * (r.x - r.x_hat).square().sum(dim=(1, 2, 3))).mean(), r.x_hat)
+    assert r.x_hat.grad is not None
+    torch.testing.assert_close(r.x_hat.grad * 0.7**2, gradient)
 
 
 def test_annealing_stands_still_when_skipped_or_evaluated() -> None:
@@ -82,12 +81,12 @@ def constrained(rule: str = "pi") -> ConstrainedObjective:
 
 
 def test_constrained_is_kl_plus_multiplier_times_relative_error() -> None:
-    x, out = batch()
+    r = batch()
     objective = constrained("algorithm1")
-    result = objective(x, out)
-    mse = (x - out.x_hat).square().mean()
+    result = objective(r)
+    mse = (r.x - r.x_hat).square().mean()
     half = math.prod(SHAPE) / 2
-    torch.testing.assert_close(result.loss, out.kl.mean() + half * (mse / 0.2**2 - 1))
+    torch.testing.assert_close(result.loss, r.kl.mean() + half * (mse / 0.2**2 - 1))
     assert result.metrics["re.measured"] == mse and result.metrics["mse"] == mse
     columns = objective.columns(result.metrics)
     assert columns["re.value"].item() == pytest.approx(mse.sqrt().item()) == columns["rmse"].item()
@@ -95,15 +94,15 @@ def test_constrained_is_kl_plus_multiplier_times_relative_error() -> None:
 
 
 def test_held_out_images_move_the_multiplier_and_training_images_the_weights() -> None:
-    x, out = batch()
-    far = x + 0.5
+    r = batch()
+    far = r._replace(x_hat=r.x + 0.5)
     objective = constrained()
-    objective(x, out, held_out=(x, far)).loss.backward()
-    assert out.x_hat.grad is not None
-    reference = out.x_hat.grad.clone()
-    out.x_hat.grad = None
-    constrained()(x, out).loss.backward()
-    torch.testing.assert_close(reference, out.x_hat.grad)
+    objective(r, held_out=far).loss.backward()
+    assert r.x_hat.grad is not None
+    reference = r.x_hat.grad.clone()
+    r.x_hat.grad = None
+    constrained()(r).loss.backward()
+    torch.testing.assert_close(reference, r.x_hat.grad)
 
     objective.step()
     violation = objective.geco.metrics()["re/violation"].item()
@@ -114,8 +113,8 @@ def test_held_out_images_move_the_multiplier_and_training_images_the_weights() -
     "objective", [constrained(), ELBO(SHAPE, BIN), AnnealedELBO(SHAPE, BIN, 10)], ids=lambda o: o.name
 )
 def test_columns_are_scalars(objective: Objective) -> None:
-    x, out = batch()
-    columns = objective.columns(objective(x, out).metrics)
+    r = batch()
+    columns = objective.columns(objective(r).metrics)
     assert {"kl", "loss", "rmse"} <= columns.keys()
     assert all(value.dim() == 0 and not value.requires_grad for value in columns.values())
 

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
 from bridle.errors import ConfigError
 from bridle.geco import Constraint
 
-__all__ = ["ImageConstraint"]
+__all__ = ["ImageConstraint", "Reconstruction"]
+
+
+class Reconstruction(NamedTuple):
+    """A batch as constraints and objectives see it.
+
+    ``x``: images in [0, 1], shape ``(B, C, H, W)``; ``x_hat``: their reconstructions through a sample of the posterior,
+    of the same shape; ``kl``: the rate of each, shape ``(B,)``, nats; ``label``: shape ``(B,)``, int64, or None.
+    """
+
+    x: Tensor
+    x_hat: Tensor
+    kl: Tensor
+    label: Tensor | None = None
 
 
 class ImageConstraint(nn.Module, ABC):
@@ -38,13 +51,8 @@ class ImageConstraint(nn.Module, ABC):
         self.kappa = kappa
 
     @abstractmethod
-    def measure(self, x: Tensor, x_hat: Tensor) -> Tensor:
-        """The constrained quantity, averaged over the batch: differentiable, of the bound's shape.
-
-        Arguments:
-            x: Images in [0, 1], shape ``(B, C, H, W)``.
-            x_hat: Their reconstructions, of the same shape.
-        """
+    def measure(self, r: Reconstruction) -> Tensor:
+        """The constrained quantity, averaged over the batch: differentiable, of the bound's shape."""
 
     @abstractmethod
     def bound(self, image_shape: tuple[int, int, int]) -> Constraint:

@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor
 
-from bridle.constraints.base import ImageConstraint
+from bridle.constraints.base import ImageConstraint, Reconstruction
 from bridle.geco import Constraint
 
 __all__ = ["RE"]
@@ -24,7 +24,7 @@ class RE(ImageConstraint):
     Example:
         >>> import torch
         >>> re = RE(0.1)
-        >>> mse = re.measure(torch.zeros(4, 1, 8, 8), torch.full((4, 1, 8, 8), 0.2))
+        >>> mse = re.measure(Reconstruction(torch.zeros(4, 1, 8, 8), torch.full((4, 1, 8, 8), 0.2), kl=torch.zeros(4)))
         >>> round(re.in_kappa_units(mse).item(), 3), re.bound((1, 8, 8)).initial
         (0.2, 32.0)
     """
@@ -32,8 +32,8 @@ class RE(ImageConstraint):
     name = "re"
     kappa_range = (0.0, 1.0)
 
-    def measure(self, x: Tensor, x_hat: Tensor) -> Tensor:
-        return (x - x_hat).square().mean()
+    def measure(self, r: Reconstruction) -> Tensor:
+        return (r.x - r.x_hat).square().mean()
 
     def bound(self, image_shape: tuple[int, int, int]) -> Constraint:
         half_dimensions = math.prod(image_shape) / 2

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bridle.constraints import ImageConstraint
+from bridle.constraints import ImageConstraint, Reconstruction
 from bridle.data import Batch, DataSet, Split
 from bridle.likelihood import quantized_normal_nll, sigma_opt
 from bridle.models.base import LatentModel, ModelOutput
@@ -101,8 +101,9 @@ def measure_split(model: LatentModel, split: Split, constraints: Iterable[ImageC
     for batch, out in _outputs(model, split):
         kl += out.kl.sum(dtype=torch.float64).item()
         squares += (batch.x - out.x_hat).square().sum(dtype=torch.float64).item()
+        r = Reconstruction(batch.x, out.x_hat, out.kl, batch.label)
         for c in constraints:
-            sums[c.name] = sums.get(c.name, 0.0) + len(batch.x) * c.measure(batch.x, out.x_hat).double()
+            sums[c.name] = sums.get(c.name, 0.0) + len(batch.x) * c.measure(r).double()
     n = len(split)
     return SplitMeasurements(
         n=n,

@@ -8,7 +8,7 @@ from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
-from bridle.models.base import ModelOutput
+from bridle.constraints.base import Reconstruction
 
 __all__ = ["Objective", "ObjectiveOutput"]
 
@@ -26,23 +26,22 @@ class Objective(nn.Module, ABC):
     name: ClassVar[str]
     """What it is called on the command line and in every file."""
 
-    def forward(self, x: Tensor, out: ModelOutput, held_out: tuple[Tensor, Tensor] | None = None) -> ObjectiveOutput:
+    def forward(self, r: Reconstruction, held_out: Reconstruction | None = None) -> ObjectiveOutput:
         """The loss of a batch.
 
         Arguments:
-            x: Images in [0, 1], shape ``(B, C, H, W)``.
-            out: What the model gave for them.
-            held_out: Images and their reconstructions on which constraints are measured, instead of on ``x``;
-                objectives without constraints leave them alone.
+            r: The batch and what the model gave for it.
+            held_out: The same of other images, on which constraints are measured instead; objectives without
+                constraints leave it alone.
         """
-        kl = out.kl.mean()
-        mse = (x - out.x_hat).square().mean()
-        loss, metrics = self.loss(x, out.x_hat, kl, mse, held_out)
+        kl = r.kl.mean()
+        mse = (r.x - r.x_hat).square().mean()
+        loss, metrics = self.loss(r, kl, mse, held_out)
         return ObjectiveOutput(loss, {"kl": kl.detach(), "mse": mse.detach(), "loss": loss.detach(), **metrics})
 
     @abstractmethod
     def loss(
-        self, x: Tensor, x_hat: Tensor, kl: Tensor, mse: Tensor, held_out: tuple[Tensor, Tensor] | None
+        self, r: Reconstruction, kl: Tensor, mse: Tensor, held_out: Reconstruction | None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss, and further metrics, from the batch's mean KL (nats) and mean squared error."""
 

@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from bridle.constraints.base import ImageConstraint
+from bridle.constraints.base import ImageConstraint, Reconstruction
 from bridle.geco import GECO, Constraint, Rule
 from bridle.objectives.base import Objective
 
@@ -41,17 +41,17 @@ class ConstrainedObjective(Objective):
         self.geco = GECO(bounds, rule=rule)
 
     def loss(
-        self, x: Tensor, x_hat: Tensor, kl: Tensor, mse: Tensor, held_out: tuple[Tensor, Tensor] | None
+        self, r: Reconstruction, kl: Tensor, mse: Tensor, held_out: Reconstruction | None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         values: dict[str, Tensor | tuple[Tensor, Tensor]] = {}
         metrics = {}
         for constraint in self.terms():
             name = constraint.name
-            value = constraint.measure(x, x_hat)
-            measured = value.detach() if held_out is None else constraint.measure(*held_out).detach()
+            value = constraint.measure(r)
+            measured = value.detach() if held_out is None else constraint.measure(held_out).detach()
             values[name] = value if held_out is None else (value, measured)
             metrics[f"{name}.measured"] = measured.mean()
-        out = self.geco(kl, weight=len(x), **values)
+        out = self.geco(kl, weight=len(r.x), **values)
         return out.loss, metrics
 
     def step(self, skip: bool | Tensor | None = None) -> None:

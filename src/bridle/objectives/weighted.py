@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from bridle.constraints.base import Reconstruction
 from bridle.errors import ConfigError
 from bridle.likelihood import GlobalSigma, normal_nll
 from bridle.models.base import ImageShape
@@ -36,7 +37,7 @@ class BetaELBO(Objective):
         self.sigma = GlobalSigma(bin)
 
     def loss(
-        self, x: Tensor, x_hat: Tensor, kl: Tensor, mse: Tensor, held_out: tuple[Tensor, Tensor] | None
+        self, r: Reconstruction, kl: Tensor, mse: Tensor, held_out: Reconstruction | None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         nll = self.dimensions * normal_nll(mse, self.log_sigma(), self.bin)
         return nll + self.kl_weight() * kl, {"nll": nll.detach() / self.dimensions}

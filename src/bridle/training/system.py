@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from bridle.constraints import Reconstruction
 from bridle.data import Batch
 from bridle.models.base import LatentModel
 from bridle.objectives import Objective, ObjectiveOutput
@@ -25,6 +26,10 @@ class System(nn.Module):
         if held_out is not None:
             self.model.eval()
             with torch.no_grad():
-                measured_on = held_out.x, self.model.reconstruct(held_out.x, held_out.context)
+                measured_on = self._reconstruct(held_out)
             self.model.train()
-        return self.objective(batch.x, self.model(batch.x, batch.context), measured_on)
+        return self.objective(self._reconstruct(batch), measured_on)
+
+    def _reconstruct(self, batch: Batch) -> Reconstruction:
+        out = self.model(batch.x, batch.context)
+        return Reconstruction(batch.x, out.x_hat, out.kl, batch.label)
