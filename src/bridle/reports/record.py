@@ -36,10 +36,11 @@ class RunRecord:
     """What a run's folder says. KL in nats per image; errors and ``sigma_opt`` in pixel units (the range is [0, 1]);
     ``nll`` in nats and ``bits_per_dim`` in bits per pixel and channel. Unmarked numbers are of the held-out split.
 
-    ``metrics`` holds the columns of ``metrics.csv`` as float64 arrays of one length, empty cells as NaN.
+    ``summary`` is summary.json as it stands. ``metrics`` holds the columns of ``metrics.csv`` as float64 arrays of one length, empty cells as NaN.
     """
 
     path: Path
+    summary: dict[str, Any]
     config: dict[str, Any]
     config_text: str
     metrics: dict[str, np.ndarray]
@@ -91,6 +92,7 @@ class RunRecord:
             raise CheckpointError(f"{file}: constraints must map names to numbers, got {constraints!r}")
         return cls(
             path=path,
+            summary=summary,
             config=config,
             config_text=config_text,
             metrics=metrics,
