@@ -36,7 +36,8 @@ class RunRecord:
     """What a run's folder says. KL in nats per image; errors and ``sigma_opt`` in pixel units (the range is [0, 1]);
     ``nll`` in nats and ``bits_per_dim`` in bits per pixel and channel. Unmarked numbers are of the held-out split.
 
-    ``summary`` is summary.json as it stands. ``metrics`` holds the columns of ``metrics.csv`` as float64 arrays of one length, empty cells as NaN.
+    ``summary`` is summary.json as it stands; ``metrics`` holds the columns of ``metrics.csv`` as float64 arrays of one
+    length, empty cells as NaN.
     """
 
     path: Path
