@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from bridle import load
-from bridle.cli.parsing import make_parser, parse
+from bridle.cli.parsing import make_parser, parse, refuse_conditional
 from bridle.data.folder import image_files
 from bridle.data.image import read_images
 from bridle.errors import ConfigError
@@ -28,6 +28,7 @@ def run(arguments: list[str]) -> None:
     if not namespace.out.endswith(".npz"):
         raise ConfigError(f"--out must end in .npz, got {namespace.out}")
     model = load(namespace.run)
+    refuse_conditional(model, namespace.run)
     path = Path(namespace.path)
     files = image_files(path) if path.is_dir() else [path]
     generator = torch.Generator().manual_seed(namespace.seed)

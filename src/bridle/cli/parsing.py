@@ -6,12 +6,16 @@ import difflib
 import re
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 from bridle.errors import ConfigError
 
-__all__ = ["make_parser", "nearest_first", "parse"]
+if TYPE_CHECKING:
+    from bridle.models import LatentModel
+
+__all__ = ["make_parser", "nearest_first", "parse", "refuse_conditional"]
 
 
 def make_parser(command: str, description: str) -> ArgumentParser:
@@ -41,6 +45,12 @@ def parse(parser: ArgumentParser, arguments: Sequence[str], classes: dict[str, t
         return parser.parse_args(list(arguments))
     except ArgumentError as error:
         raise ConfigError(_one_line(parser, str(error), classes)) from None
+
+
+def refuse_conditional(model: LatentModel, run: str) -> None:
+    """Raises ConfigError for a model that needs contexts, which image files alone do not give."""
+    if model.context_shape is not None:
+        raise ConfigError(f"{run} is conditional and needs contexts: use bridle.load({run!r}) in Python")
 
 
 def nearest_first(name: str, known: Iterable[str]) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from bridle import load
-from bridle.cli.parsing import make_parser, parse
+from bridle.cli.parsing import make_parser, parse, refuse_conditional
 from bridle.data.image import read_images
 from bridle.reports.finish import save_image
 from bridle.reports.grids import pair_grid
@@ -24,6 +24,7 @@ def run(arguments: list[str]) -> None:
     parser.add_argument("--out", type=str | None, default=None, help="The picture; RUN/reconstructed.png if not given.")
     namespace = parse(parser, arguments)
     model = load(namespace.run)
+    refuse_conditional(model, namespace.run)
     files = [Path(name) for name in namespace.images]
     x = read_images(files, model.image_shape)
     with torch.no_grad():

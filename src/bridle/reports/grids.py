@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-__all__ = ["image_grid", "pair_grid"]
+__all__ = ["conditional_grid", "image_grid", "pair_grid"]
 
 # Neutral on white and on dark pages, and never mistaken for a black or white image border.
 _GAP_COLOUR = 176
@@ -61,6 +61,37 @@ def pair_grid(x: Tensor, x_hat: Tensor, columns: int | None = None, scale: int |
         (202, 66)
     """
     return _blocks([x, x_hat], columns, scale)
+
+
+def conditional_grid(context: Tensor, target: Tensor, samples: Tensor, scale: int | None = None) -> Image.Image:
+    """A row an example: its context, its target, and samples given that context.
+
+    Arguments:
+        context: Context images in [0, 1], shape ``(N, C', H', W')``, H' the targets' height.
+        target: What belongs to them, shape ``(N, C, H, W)``.
+        samples: Images given the contexts, shape ``(S, N, C, H, W)``; what lies outside [0, 1] is clipped.
+        scale: Screen pixels a pixel, as in :func:`image_grid`.
+
+    Example:
+        >>> x = torch.rand(3, 1, 8, 8)
+        >>> conditional_grid(torch.rand(3, 2, 8, 8), x, torch.stack([x, x]), scale=4).size    # 2 + 1 + 2 tiles wide
+        (174, 100)
+    """
+    n, _, height, width = target.shape
+    scale = max(1, round(_TILE / max(height, width))) if scale is None else scale
+    parts = [_tiles(stack, scale) for stack in (context, target, *samples)]
+    colours = max(part.shape[-1] for part in parts)
+    gaps = [0, *([_GROUP_GAP] * 2), *([_GAP] * (len(samples) - 1))]
+    h = parts[0].shape[1]
+    shape = (n * (h + _GAP) - _GAP, sum(part.shape[2] for part in parts) + sum(gaps), colours)
+    canvas = np.full(shape, _GAP_COLOUR, dtype=np.uint8)
+    left = 0
+    for part, gap in zip(parts, gaps, strict=True):
+        left += gap
+        for i in range(n):
+            canvas[i * (h + _GAP) : i * (h + _GAP) + h, left : left + part.shape[2]] = part[i]
+        left += part.shape[2]
+    return Image.fromarray(canvas if colours == 3 else canvas[..., 0])
 
 
 def _blocks(stacks: Sequence[Tensor], columns: int | None, scale: int | None) -> Image.Image:

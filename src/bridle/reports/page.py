@@ -23,6 +23,7 @@ from bridle.reports.record import ConstraintRecord, RunRecord, run_names
 
 __all__ = ["write_report"]
 
+_CONDITIONAL = "A row an example: its context, its target, and samples given that context."
 _OBJECTIVES = {"geco": "GECO", "elbo": "ELBO", "beta": "beta-VAE", "annealed": "hand-annealed"}
 
 # What the page's colours of a figure become where the reader prefers a dark page.
@@ -112,6 +113,7 @@ def _section(record: RunRecord, name: str) -> dict[str, object]:
         "figure": _svg(figure1(record)) if len(record.metrics["step"]) else _Picture(missing="metrics.csv has no rows"),
         "reconstructions": _png(record.path / "reconstructions.png"),
         "samples": _png(record.path / "samples.png"),
+        "samples_caption": _CONDITIONAL if record.summary.get("context_shape") else "Decoded from the prior.",
         "config": record.config_text.strip(),
     }
 

@@ -70,5 +70,6 @@ def summarize(
         "seconds": seconds,
         "parameters": sum(p.numel() for p in model.parameters()),
         "image_shape": list(model.image_shape),
+        "context_shape": None if model.context_shape is None else list(model.context_shape),
         "bin": data.split("train").bin,
     }
