@@ -15,7 +15,7 @@ from bridle.errors import ConfigError
 if TYPE_CHECKING:
     from bridle.models import LatentModel
 
-__all__ = ["make_parser", "nearest_first", "parse", "refuse_conditional"]
+__all__ = ["make_parser", "nearest_first", "parse", "refuse_conditional", "values_of"]
 
 
 def make_parser(command: str, description: str) -> ArgumentParser:
@@ -37,7 +37,7 @@ def parse(parser: ArgumentParser, arguments: Sequence[str], classes: dict[str, t
     """
     classes = classes or {}
     for option, base in classes.items():
-        for given in _values_of(f"--{option}", arguments):
+        for given in values_of(f"--{option}", arguments):
             known = [c.__name__ for c in _concrete_subclasses(base)]
             if "." not in given and given not in known:
                 raise ConfigError(f"unknown {option} {given!r}: there are {nearest_first(given, known)}")
@@ -65,7 +65,8 @@ def nearest_first(name: str, known: Iterable[str]) -> str:
     return ", ".join([*near, *(k for k in known if k not in near)])
 
 
-def _values_of(option: str, arguments: Sequence[str]) -> list[str]:
+def values_of(option: str, arguments: Sequence[str]) -> list[str]:
+    """What is given for an option on a command line, in both its forms."""
     following = [after for before, after in pairwise(arguments) if before == option]
     return following + [a.partition("=")[2] for a in arguments if a.startswith(f"{option}=")]
 
