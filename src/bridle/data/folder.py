@@ -6,17 +6,16 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable
 from functools import cached_property, partial
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from bridle.data.base import DataSet, SplitName, TensorSplit
 from bridle.data.image import FORMATS, image_side, read_image
+from bridle.data.threads import attempt
 from bridle.errors import ConfigError, DataError
 
 __all__ = ["ImageFolder", "image_files"]
@@ -24,7 +23,6 @@ __all__ = ["ImageFolder", "image_files"]
 LARGEST = 64
 """The greatest side, in pixels, that is chosen without being asked for."""
 
-T = TypeVar("T")
 _log = logging.getLogger("bridle")
 
 
@@ -88,13 +86,13 @@ class ImageFolder(DataSet):
 
     def _read(self, root: Path, paths: list[Path]) -> dict[Path, Tensor]:
         """The images that can be read, all of one size, by path; at least one."""
-        sides, skipped = _attempt(image_side, paths)
+        sides, skipped = attempt(image_side, paths)
         images: dict[Path, Tensor] = {}
         size = None
         # The size is that of the smallest image; if that one's pixels prove damaged, they are all read anew.
         while sides and size != (chosen := self.size or min(LARGEST, *sides.values())):
             size = chosen
-            images, damaged = _attempt(partial(read_image, size=size, channels=self.channels or 3), sides)
+            images, damaged = attempt(partial(read_image, size=size, channels=self.channels or 3), sides)
             skipped |= damaged
             sides = {path: side for path, side in sides.items() if path in images}
         first = next((str(skipped[path]) for path in paths if path in skipped), "")
@@ -121,27 +119,6 @@ def image_files(root: Path) -> list[Path]:
     if not paths:
         raise DataError(f"{root} is empty; put images into it ({', '.join(FORMATS).lower()})")
     return sorted(paths)
-
-
-def _attempt(read: Callable[[Path], T], paths: Iterable[Path]) -> tuple[dict[Path, T], dict[Path, DataError]]:
-    """What ``read`` gives for each path, and the error for each path that it refuses."""
-
-    def one(path: Path) -> T | DataError:
-        try:
-            return read(path)
-        except DataError as error:
-            return error
-
-    paths = list(paths)
-    good: dict[Path, T] = {}
-    bad: dict[Path, DataError] = {}
-    with ThreadPool() as pool:  # threads suffice: Pillow decodes and resizes outside the interpreter's lock
-        for path, result in zip(paths, pool.imap(one, paths, chunksize=8), strict=True):
-            if isinstance(result, DataError):
-                bad[path] = result
-            else:
-                good[path] = result
-    return good, bad
 
 
 def _rank(path: Path) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -18,48 +19,52 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 """The formats that are read, by Pillow's names. Named, because Pillow hands some of the others to outside programs."""
 
 
-def image_side(path: Path) -> int:
+def image_side(file: Path | IO[bytes]) -> int:
     """The shorter side of an image, in pixels, from the file's header.
 
     Raises:
         DataError: The file cannot be read, or is no image.
     """
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with Image.open(file, formats=FORMATS) as image:
             return min(image.size)
     except Exception as error:  # Pillow's readers raise nearly anything on what they were not made for
-        raise _refused(path, error) from error
+        raise _refused(file, error) from error
 
 
-def read_image(path: Path, size: int, channels: int) -> Tensor:
+def read_image(file: Path | IO[bytes], size: int, channels: int, crop: int | None = None) -> Tensor:
     """An image, cropped to its central square and resized (bicubic, antialiased).
 
     Turned upright as its EXIF tag says; transparent parts are shown on white; 16 bits are rounded to 8; of an
     animation the first frame.
 
     Arguments:
-        path: The file, in one of :data:`FORMATS`.
+        file: Its path, or the opened file, in one of :data:`FORMATS`.
         size: The side of the result, in pixels.
         channels: 1 for grey (ITU-R 601 luma), 3 for RGB.
+        crop: The side of the central square, in pixels; the shorter side of the image without it.
 
     Returns:
         uint8, shape ``(channels, size, size)``.
 
     Raises:
-        DataError: The file cannot be read, is truncated, or is no image.
+        DataError: The file cannot be read, is truncated, is no image, or is smaller than the crop.
     """
     try:
-        with Image.open(path, formats=FORMATS) as opened:
-            # A large JPEG is decoded at a fraction of its size, several times faster; other formats ignore this.
-            opened.draft(None, (2 * size, 2 * size))
+        with Image.open(file, formats=FORMATS) as opened:
+            if crop is None:
+                # A large JPEG is decoded at a fraction of its size, several times faster; other formats ignore this.
+                opened.draft(None, (2 * size, 2 * size))
             image = _plain(ImageOps.exif_transpose(opened))
-        side = min(image.size)
+        side = min(image.size) if crop is None else crop
+        if side > min(image.size):
+            raise ValueError(f"{image.width}x{image.height} pixels, less than the crop of {crop}")
         left, top = (image.width - side) // 2, (image.height - side) // 2
         image = image.crop((left, top, left + side, top + side))
         image = image.resize((size, size), Image.Resampling.BICUBIC, reducing_gap=3.0)
         pixels = np.array(image.convert("L" if channels == 1 else "RGB"))
     except Exception as error:  # as above
-        raise _refused(path, error) from error
+        raise _refused(file, error) from error
     return torch.from_numpy(pixels.reshape(size, size, channels)).movedim(-1, 0).contiguous()
 
 
@@ -88,7 +93,7 @@ def _plain(image: Image.Image) -> Image.Image:
     return image if image.mode == "L" else image.convert("RGB")
 
 
-def _refused(path: Path, error: Exception) -> DataError:
+def _refused(file: Path | IO[bytes], error: Exception) -> DataError:
     if isinstance(error, UnidentifiedImageError):
         reason = f"not an image ({', '.join(FORMATS).lower()})"
     elif isinstance(error, Image.DecompressionBombError):
@@ -98,5 +103,5 @@ def _refused(path: Path, error: Exception) -> DataError:
     else:
         reason = f"truncated or damaged ({' '.join(str(error).split())})"
     # A file found in a folder can have any name, a line break or bytes that are no text in it.
-    shown = "".join(c if c.isprintable() else "?" for c in str(path))
+    shown = "".join(c if c.isprintable() else "?" for c in str(file if isinstance(file, Path) else "the image"))
     return DataError(f"{shown}: {reason}")
