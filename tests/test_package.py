@@ -16,6 +16,7 @@ LAYERS = [
     {"models"},
     {"objectives"},
     {"data"},
+    {"classifiers"},
     {"evaluation"},
     {"training"},
     {"reports"},

@@ -31,9 +31,9 @@ def load(run: str | Path, device: str = "cpu") -> LatentModel:
     Raises:
         bridle.errors.CheckpointError: The folder holds no run, or its checkpoint is damaged or of another model.
     """
-    from bridle.training.load import load_run
+    from bridle.training.load import load_model
 
-    return load_run(run, device).model
+    return load_model(run, device)
 
 
 def __getattr__(name: str) -> Any:

@@ -25,6 +25,7 @@ from bridle.training.folder import RunFolder
         ({"batch": -1}, "batch must be at least 1"),
         ({"lr": float("nan")}, "lr must be positive and finite"),
         ({"lr_final": 1.0}, "lr_final must lie in 0 to lr, got 1"),
+        ({"precision": "fp16", "device": "cpu"}, "precision fp16 needs an accelerator: use bf16 or no"),
         ({"clip": -1.0}, "clip must be zero"),
         ({"seed": -1}, "seed must lie in"),
         ({"checkpoint_every": 0}, "checkpoint_every must be at least 1"),
@@ -88,3 +89,13 @@ def test_the_printed_rule_is_the_paper_s() -> None:
 def test_an_image_size_that_the_model_cannot_take() -> None:
     with pytest.raises(ConfigError, match="ConvVAE takes images of 8 to 128 pixels a side, not 4x4"):
         build_model(TrainConfig(), (1, 4, 4), None)
+
+
+def test_mixed_precision_trains_in_bf16_and_measures_in_float32(tmp_path: Path) -> None:
+    model = ClassSpec("bridle.models.ConvVAE", {"width": 4, "hidden": 16, "latents": 4})
+    plain, mixed = (
+        train(TrainConfig(model=model, constraints=Constraints(re=0.2), steps=20, precision=p), tmp_path / p)  # type: ignore[arg-type]
+        for p in ("no", "bf16")
+    )
+    assert mixed["kl_train"] != plain["kl_train"], "autocast was not on"
+    assert mixed["rmse_train"] == pytest.approx(plain["rmse_train"], rel=0.02)

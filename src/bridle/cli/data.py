@@ -11,11 +11,11 @@ from torch import Tensor
 
 import bridle.data
 from bridle.cli.parsing import make_parser, nearest_first, parse
-from bridle.data import Batch, DataSet, MNISTTriplets, Split, SplitName, TripletSplit
+from bridle.data import Batch, DataSet, Split, SplitName, TripletSplit
 from bridle.data.triplets import DEGREES
 from bridle.errors import ConfigError
 from bridle.reports.finish import save_image
-from bridle.reports.grids import image_grid
+from bridle.reports.grids import image_grid, side_by_side
 from bridle.training import ClassSpec, TrainConfig
 from bridle.training.build import build_data
 
@@ -54,7 +54,7 @@ def contact_sheet(data: DataSet, name: SplitName, n: int, seed: int = 0) -> Imag
     split = data.split(name)
     index = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))[:n]
     batch = split.batch(index)
-    x = _side_by_side(batch.x) if isinstance(data, MNISTTriplets) else batch.x
+    x = batch.x if data.colored else side_by_side(batch.x)
     tiles = [_tile(None if batch.context is None else batch.context[i], x[i]) for i in range(len(x))]
     captions = _captions(split, index, batch)
 
@@ -141,8 +141,3 @@ def _tile(context: Tensor | None, x: Tensor) -> Image.Image:
 
 def _magnified(image: Tensor) -> Image.Image:
     return image_grid(image[None], scale=max(1, round(_HEIGHT / image.shape[1])))
-
-
-def _side_by_side(images: Tensor) -> Tensor:
-    """The channels of each image as one wide one."""
-    return images.transpose(1, 2).flatten(2).unsqueeze(1)

@@ -17,7 +17,9 @@ COMMANDS = {
     "sample": "draw images from a trained model",
     "reconstruct": "encode and decode images with a trained model",
     "encode": "write the latents of images to a file",
+    "classifier": "train a classifier that constraints look through",
     "report": "make one page of one or several runs",
+    "data": "list the data sets, or draw examples of one",
 }
 
 

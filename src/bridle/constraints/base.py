@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from bridle.errors import ConfigError
 from bridle.geco import Constraint
 
-__all__ = ["ImageConstraint", "Reconstruction"]
+__all__ = ["ImageConstraint", "Reconstruction", "Similarity", "bound_from", "correlation_start"]
 
 
 class Reconstruction(NamedTuple):
@@ -31,6 +32,7 @@ class ImageConstraint(nn.Module, ABC):
 
     ``name`` is what it is called on the command line and in every file. A subclass states what :meth:`measure`
     gives, the bound on that as a :class:`bridle.Constraint`, and how its mean is told to a person, in kappa's units.
+    A bound may be a vector: then a person is told of the element that is worst off.
 
     Arguments:
         kappa: The bound, in the units that the subclass states.
@@ -41,14 +43,23 @@ class ImageConstraint(nn.Module, ABC):
 
     name: ClassVar[str]
     kappa_range: ClassVar[tuple[float, float]]
-    """kappa lies in this interval, open at its lower end."""
+    """kappa lies in this interval, which is open at its lower end, and at both ends for a lower bound."""
+
+    lower: ClassVar[bool] = False
+    """Whether the value must be at least kappa, not at most."""
 
     def __init__(self, kappa: float) -> None:
         super().__init__()
-        least, greatest = self.kappa_range
-        if not least < kappa <= greatest:
-            raise ConfigError(f"constraints.{self.name}: kappa must lie in ({least:g}, {greatest:g}], got {kappa:g}")
+        self.check(kappa)
         self.kappa = kappa
+
+    @classmethod
+    def check(cls, kappa: float) -> None:
+        """Raises ConfigError for a kappa that is out of range."""
+        least, greatest = cls.kappa_range
+        if not (least < kappa <= greatest) or (cls.lower and kappa == greatest):
+            interval = f"({least:g}, {greatest:g}{')' if cls.lower else ']'}"
+            raise ConfigError(f"constraints.{cls.name}: kappa must lie in {interval}, got {kappa:g}")
 
     @abstractmethod
     def measure(self, r: Reconstruction) -> Tensor:
@@ -58,14 +69,77 @@ class ImageConstraint(nn.Module, ABC):
     def bound(self, image_shape: tuple[int, int, int]) -> Constraint:
         """The bound on what :meth:`measure` gives, for images of this shape (channels, height, width)."""
 
+    def prepare(self, images: Iterable[Tensor]) -> None:
+        """Looks at the training images once, before the first step, if the units of kappa depend on them.
+
+        Arguments:
+            images: Batches of shape ``(B, C, H, W)``, on the constraint's device.
+        """
+        return
+
     def in_kappa_units(self, measured: Tensor) -> Tensor:
-        """A mean of :meth:`measure` in the units of kappa."""
+        """A mean of :meth:`measure` in the units of kappa, of the same shape."""
         return measured
 
+    def worst(self, measured: Tensor) -> Tensor:
+        """A mean of :meth:`measure` as one number in the units of kappa, 0-dimensional: of a vector the element that
+        is furthest on the wrong side."""
+        value = self.in_kappa_units(measured)
+        return value.min() if self.lower else value.max()
+
     def satisfied(self, value: float) -> bool:
-        """Whether a value in kappa's units is no more than 1% on the wrong side of kappa."""
-        return value <= 1.01 * self.kappa
+        """Whether a value in kappa's units (a vector's worst) is no more than 1% on the wrong side of kappa."""
+        return value >= 0.99 * self.kappa if self.lower else value <= 1.01 * self.kappa
 
     def warning(self, bin: float) -> str | None:
         """One line on a kappa that is legal but hardly meant, for data quantized to ``bin``; None if all is well."""
         return None
+
+
+class Similarity(ImageConstraint):
+    """A lower bound on something that is 1 at best, such as a correlation or a probability: it is at least kappa.
+
+    What GECO sees is the shortfall, ``(1 - value) / (1 - kappa) - 1``. That is the paper's ``kappa - value <= 0``,
+    divided by ``1 - kappa``. Divided by kappa instead, a value above a kappa near 1 could say hardly anything, and a
+    multiplier that once rose too far would take long to fall.
+    """
+
+    kappa_range = (0.0, 1.0)
+    lower = True
+
+    @abstractmethod
+    def similarity(self, r: Reconstruction) -> Tensor:
+        """What is bounded, averaged over the batch: differentiable, 0-dimensional."""
+
+    @abstractmethod
+    def start(self, image_shape: tuple[int, int, int]) -> float:
+        """Where the multiplier starts, for images of this shape."""
+
+    def measure(self, r: Reconstruction) -> Tensor:
+        return 1 - self.similarity(r)
+
+    def bound(self, image_shape: tuple[int, int, int]) -> Constraint:
+        return bound_from(self.start(image_shape), upper=1 - self.kappa)
+
+    def in_kappa_units(self, measured: Tensor) -> Tensor:
+        return 1 - measured
+
+
+def bound_from(initial: float, upper: float | Tensor) -> Constraint:
+    """A relative bound whose multiplier starts at ``initial`` and stays within 1e-6 and 1e4 times that."""
+    return Constraint(upper=upper, initial=initial, bounds=(1e-6 * initial, 1e4 * initial))
+
+
+def correlation_start(kappa: float, dimensions: int) -> float:
+    r"""Where the multiplier of a lower bound on a correlation starts.
+
+    At the optimum a multiplier is the nats that a relative unit of its constraint costs. A Gaussian of D dimensions
+    whose reconstruction has correlation :math:`\rho` with it costs :math:`-\frac D2\log(1-\rho^2)`, so that
+    :math:`(1 - \rho) / (1 - \kappa)` has the price :math:`D\kappa / (1 + \kappa)` at :math:`\rho = \kappa`. For the
+    relative squared error the same reasoning gives D/2, which is where ``re`` starts.
+
+    Example:
+        >>> round(correlation_start(0.5, 60), 3)
+        20.0
+    """
+    return dimensions * kappa / (1 + kappa)

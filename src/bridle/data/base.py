@@ -90,6 +90,9 @@ class DataSet(ABC):
     classes: int | None = None
     """Number of classes of the labels, None where there are none."""
 
+    colored: bool = True
+    """Whether three channels are red, green and blue; else each channel is a picture by itself."""
+
     @abstractmethod
     def split(self, name: SplitName) -> Split:
         """The training, validation or test split: deterministic, and disjoint from the others.

@@ -140,6 +140,7 @@ class MNISTTriplets(_Sum):
     """
 
     classes = 100
+    colored = False
     target, named = (0, 1, 2), (0, 1)
 
 

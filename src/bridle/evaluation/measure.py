@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,13 +32,15 @@ class SplitMeasurements:
     """Means over a whole split.
 
     ``n``: images; ``kl``: nats per image; ``rmse``: root of the mean squared error over all images and dimensions,
-    pixel units; ``values``: each constraint's value in the units of its kappa.
+    pixel units; ``values``: each constraint's value in the units of its kappa, of a vector constraint the worst
+    element's; ``vectors``: all elements of each vector constraint, as nested lists of its bound's shape.
     """
 
     n: int
     kl: float
     rmse: float
     values: dict[str, float]
+    vectors: dict[str, list[Any]]
 
 
 @dataclass(frozen=True)
@@ -94,8 +97,11 @@ def measure(model: LatentModel, data: DataSet, constraints: Iterable[ImageConstr
 
 
 def measure_split(model: LatentModel, split: Split, constraints: Iterable[ImageConstraint] = ()) -> SplitMeasurements:
-    """Measures a model on every image of a split."""
+    """Measures a model on every image of a split; constraints in eval mode, too."""
     constraints = list(constraints)
+    modes = [c.training for c in constraints]
+    for c in constraints:
+        c.eval()
     kl = squares = 0.0
     sums: dict[str, Tensor] = {}
     for batch, out in _outputs(model, split):
@@ -104,12 +110,15 @@ def measure_split(model: LatentModel, split: Split, constraints: Iterable[ImageC
         r = Reconstruction(batch.x, out.x_hat, out.kl, batch.label)
         for c in constraints:
             sums[c.name] = sums.get(c.name, 0.0) + len(batch.x) * c.measure(r).double()
+    for c, mode in zip(constraints, modes, strict=True):
+        c.train(mode)
     n = len(split)
     return SplitMeasurements(
         n=n,
         kl=kl / n,
         rmse=math.sqrt(squares / (n * math.prod(split.image_shape))),
-        values={c.name: c.in_kappa_units(sums[c.name] / n).item() for c in constraints},
+        values={c.name: c.worst(sums[c.name] / n).item() for c in constraints},
+        vectors={c.name: c.in_kappa_units(sums[c.name] / n).tolist() for c in constraints if sums[c.name].dim()},
     )
 
 

@@ -14,7 +14,8 @@ __all__ = ["Objective", "ObjectiveOutput"]
 
 
 class ObjectiveOutput(NamedTuple):
-    """``loss`` to differentiate; ``metrics``: detached 0-dimensional tensors to average over steps and show."""
+    """``loss`` to differentiate; ``metrics``: detached tensors to average over steps and show, 0-dimensional but
+    for the values of vector constraints."""
 
     loss: Tensor
     metrics: dict[str, Tensor]

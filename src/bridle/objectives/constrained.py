@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from bridle.constraints.base import ImageConstraint, Reconstruction
+from bridle.constraints import KL, ImageConstraint, Reconstruction
 from bridle.geco import GECO, Constraint, Rule
 from bridle.objectives.base import Objective
 
@@ -16,7 +17,14 @@ __all__ = ["ConstrainedObjective"]
 
 
 class ConstrainedObjective(Objective):
-    """GECO: minimise the KL subject to constraints (equation 2).
+    r"""GECO: minimise the KL subject to constraints (equation 2).
+
+    With the constraint ``kl`` the problem is turned round, and the distortion is minimised:
+    :math:`\frac D2 \log(\mathrm{mse})`, D the number of dimensions of an image. Up to a constant that is the Gaussian
+    negative log-likelihood in nats at its best sigma, the root of the mean squared error itself (equation 3). So rate
+    and distortion have one unit, whatever the scale of the errors: the multiplier over kappa is the beta of a
+    beta-VAE with learned sigma, and 1 where the constraint holds by itself. The plain error would need a multiplier
+    that falls with it, by the square of its scale.
 
     Arguments:
         constraints: What is constrained; names must differ.
@@ -37,6 +45,7 @@ class ConstrainedObjective(Objective):
         self, constraints: Sequence[ImageConstraint], bounds: Mapping[str, Constraint], rule: str | Rule = "pi"
     ) -> None:
         super().__init__()
+        self.rate_bound = any(isinstance(c, KL) for c in constraints)
         self.constraints = nn.ModuleDict({c.name: c for c in constraints})
         self.geco = GECO(bounds, rule=rule)
 
@@ -50,8 +59,9 @@ class ConstrainedObjective(Objective):
             value = constraint.measure(r)
             measured = value.detach() if held_out is None else constraint.measure(held_out).detach()
             values[name] = value if held_out is None else (value, measured)
-            metrics[f"{name}.measured"] = measured.mean()
-        out = self.geco(kl, weight=len(r.x), **values)
+            metrics[f"{name}.measured"] = measured
+        minimised = _distortion(mse, math.prod(r.x.shape[1:])) if self.rate_bound else kl
+        out = self.geco(minimised, weight=len(r.x), **values)
         return out.loss, metrics
 
     def step(self, skip: bool | Tensor | None = None) -> None:
@@ -70,8 +80,14 @@ class ConstrainedObjective(Objective):
         metrics = self.geco.metrics()
         for term in self.terms():
             value = means[f"{term.name}.measured"]
-            columns[f"{term.name}.value"] = term.in_kappa_units(value)
-            columns[f"{term.name}.kappa"] = torch.full_like(value, term.kappa)
+            columns[f"{term.name}.value"] = worst = term.worst(value)
+            columns[f"{term.name}.kappa"] = torch.full_like(worst, term.kappa)
             for part in ("multiplier", "violation", "nonfinite"):
                 columns[f"{term.name}.{part}"] = metrics[f"{term.name}/{part}"]
         return columns
+
+
+def _distortion(mse: Tensor, dimensions: int) -> Tensor:
+    """Gaussian negative log-likelihood of an image at the best sigma, nats, up to a constant."""
+    # An error of 1e-4 is well below the rounding of 8-bit pixels; without it a perfect batch would be minus infinity.
+    return dimensions / 2 * (mse + 1e-8).log()

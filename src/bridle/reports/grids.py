@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-__all__ = ["conditional_grid", "image_grid", "pair_grid"]
+__all__ = ["conditional_grid", "image_grid", "pair_grid", "side_by_side"]
 
 # Neutral on white and on dark pages, and never mistaken for a black or white image border.
 _GAP_COLOUR = 176
@@ -92,6 +92,16 @@ def conditional_grid(context: Tensor, target: Tensor, samples: Tensor, scale: in
             canvas[i * (h + _GAP) : i * (h + _GAP) + h, left : left + part.shape[2]] = part[i]
         left += part.shape[2]
     return Image.fromarray(canvas if colours == 3 else canvas[..., 0])
+
+
+def side_by_side(images: Tensor) -> Tensor:
+    """The channels of each image as one wide one: ``(N, C, H, W)`` to ``(N, 1, H, C * W)``.
+
+    Example:
+        >>> side_by_side(torch.zeros(5, 3, 8, 8)).shape
+        torch.Size([5, 1, 8, 24])
+    """
+    return images.transpose(1, 2).flatten(2).unsqueeze(1)
 
 
 def _blocks(stacks: Sequence[Tensor], columns: int | None, scale: int | None) -> Image.Image:

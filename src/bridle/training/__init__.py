@@ -1,6 +1,26 @@
 """Training runs."""
 
-from bridle.training.config import ClassSpec, Constraints, Geco, TrainConfig
+from bridle.training.config import (
+    ClassifierOptions,
+    ClassSpec,
+    Constraints,
+    FeatureOptions,
+    Geco,
+    PatchOptions,
+    PerceptualOptions,
+    TrainConfig,
+)
 from bridle.training.loop import resume, train
 
-__all__ = ["ClassSpec", "Constraints", "Geco", "TrainConfig", "resume", "train"]
+__all__ = [
+    "ClassSpec",
+    "ClassifierOptions",
+    "Constraints",
+    "FeatureOptions",
+    "Geco",
+    "PatchOptions",
+    "PerceptualOptions",
+    "TrainConfig",
+    "resume",
+    "train",
+]

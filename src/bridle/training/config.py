@@ -8,7 +8,16 @@ from typing import Any, Literal
 
 from bridle.errors import ConfigError
 
-__all__ = ["ClassSpec", "Constraints", "Geco", "TrainConfig"]
+__all__ = [
+    "ClassSpec",
+    "ClassifierOptions",
+    "Constraints",
+    "FeatureOptions",
+    "Geco",
+    "PatchOptions",
+    "PerceptualOptions",
+    "TrainConfig",
+]
 
 
 @dataclass
@@ -26,9 +35,90 @@ class Constraints:
     re: float | None = None
     """Reconstruction error: root mean squared error per pixel at most this, in pixel units (0 to 1)."""
 
+    re_pixel: float | None = None
+    """The same for every pixel of every channel: root mean squared error over images, in pixel units (0 to 1)."""
+
+    re_channel: float | None = None
+    """The same for every channel: root mean squared error, in pixel units (0 to 1)."""
+
+    l1: float | None = None
+    """Mean absolute error per pixel at most this, in pixel units (0 to 1)."""
+
+    pncc: float | None = None
+    """Patch normalised cross-correlation: mean correlation of patches at least this (0 to 1, sensibly 0.3 to 0.95)."""
+
+    ssim: float | None = None
+    """Structural similarity at least this (0 to 1, sensibly 0.3 to 0.95)."""
+
+    fre: float | None = None
+    """Feature reconstruction error: root mean squared error of a classifier's standardised features at most this;
+    1 is no better than the mean feature (0 to 1, sensibly 0.1 to 0.7)."""
+
+    lpips: float | None = None
+    """Perceptual distance at most this: squared distance of unit-norm features (0 to 2, sensibly 0.02 to 0.5)."""
+
+    cla: float | None = None
+    """Probability that a classifier gives the true class of a reconstruction at least this (0 to 1, sensibly 0.5 to
+    0.99)."""
+
+    kl: float | None = None
+    """Rate: KL at most this, in nats per image; what is minimised is then the error."""
+
     def given(self) -> dict[str, float]:
         """Name to kappa of those that are set."""
         return {f.name: kappa for f in fields(self) if (kappa := getattr(self, f.name)) is not None}
+
+
+@dataclass
+class PatchOptions:
+    """Which patches constraint pncc compares."""
+
+    patch: int | None = None
+    """Side of a patch in pixels; 8, at most half the image, if not given."""
+
+    stride: int | None = None
+    """Pixels from one location to the next; half a patch if not given."""
+
+    random: int | None = None
+    """So many locations, drawn anew for each batch; all if not given."""
+
+
+@dataclass
+class FeatureOptions:
+    """Which features constraint fre compares."""
+
+    classifier: str | None = None
+    """Folder of a classifier, made by bridle classifier train; one is trained on the data's labels if not given."""
+
+    layer: str = "layer2"
+    """The layer, by its name in the network."""
+
+
+@dataclass
+class PerceptualOptions:
+    """Which features constraint lpips compares."""
+
+    classifier: str | None = None
+    """Folder of a classifier, made by bridle classifier train; one is trained on the data's labels if not given."""
+
+    layers: list[str] = field(default_factory=lambda: ["layer1", "layer2", "layer3"])
+    """The layers, by their names in the network."""
+
+
+@dataclass
+class ClassifierOptions:
+    """The classifier of constraint cla."""
+
+    classifier: str | None = None
+    """Folder of a classifier, made by bridle classifier train; one is trained on the data's labels if not given."""
+
+
+_OPTIONS: dict[str, type] = {
+    "pncc": PatchOptions,
+    "fre": FeatureOptions,
+    "lpips": PerceptualOptions,
+    "cla": ClassifierOptions,
+}
 
 
 @dataclass
@@ -60,6 +150,10 @@ class TrainConfig:
     """geco: least KL under the constraints. elbo, beta, annealed: the baselines, with a learned sigma."""
 
     constraints: Constraints = field(default_factory=Constraints)
+    pncc: PatchOptions = field(default_factory=PatchOptions)
+    fre: FeatureOptions = field(default_factory=FeatureOptions)
+    lpips: PerceptualOptions = field(default_factory=PerceptualOptions)
+    cla: ClassifierOptions = field(default_factory=ClassifierOptions)
     geco: Geco = field(default_factory=Geco)
 
     constrain_on: Literal["train", "validation"] = "train"
@@ -128,6 +222,13 @@ class TrainConfig:
         for name, kappa in constraints.items():
             if not (math.isfinite(kappa) and kappa > 0):
                 raise ConfigError(f"constraints.{name}: kappa must be positive and finite, got {kappa:g}")
+        if {"kl", "re"} <= constraints.keys():
+            raise ConfigError(
+                "constraints.kl minimises the error that constraints.re bounds: state the rate or the error, not both"
+            )
+        for name, options in _OPTIONS.items():
+            if name not in constraints and getattr(self, name) != options():
+                raise ConfigError(f"{name}.* says what constraints.{name} compares: give --constraints.{name} a kappa")
         if self.objective == "geco" and not constraints:
             raise ConfigError("objective geco needs a constraint, such as --constraints.re 0.1")
         if self.objective != "geco" and constraints:
@@ -164,7 +265,7 @@ class TrainConfig:
         known = {f.name for f in fields(TrainConfig)}
         if unknown := sorted(values.keys() - known):
             raise ConfigError(f"unknown setting {unknown[0]!r}: there are {', '.join(sorted(known))}")
-        nested = {"data": ClassSpec, "model": ClassSpec, "constraints": Constraints, "geco": Geco}
+        nested = {"data": ClassSpec, "model": ClassSpec, "constraints": Constraints, "geco": Geco, **_OPTIONS}
         try:
             return TrainConfig(**{k: nested[k](**v) if k in nested else v for k, v in values.items()})
         except TypeError as error:

@@ -1,4 +1,4 @@
-"""A run from its folder, without its data."""
+"""A run from its folder."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from bridle.data import DataSet
 from bridle.errors import CheckpointError
 from bridle.models.base import ImageShape, LatentModel
 from bridle.objectives import Objective
@@ -16,7 +17,7 @@ from bridle.training.config import TrainConfig
 from bridle.training.folder import RunFolder
 from bridle.training.system import System
 
-__all__ = ["LoadedRun", "load_run", "load_weights"]
+__all__ = ["LoadedRun", "load_model", "load_run", "load_weights"]
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,27 @@ class LoadedRun:
     seconds: float
 
 
-def load_run(run: str | Path, device: torch.device | str = "cpu") -> LoadedRun:
-    """A run at its latest checkpoint, with its multipliers.
+def load_model(run: str | Path, device: torch.device | str = "cpu") -> LatentModel:
+    """A run's model at its latest checkpoint, in eval mode; neither its data nor its classifiers need to be there.
+
+    Raises:
+        CheckpointError: The folder holds no run, or its checkpoint is damaged or of another model.
+    """
+    folder = RunFolder(run)
+    checkpoint = folder.load_checkpoint(device)
+    model, _ = _model(folder.read_config(), checkpoint)
+    weights = {k.removeprefix("model."): v for k, v in checkpoint["system"].items() if k.startswith("model.")}
+    load_weights(model, weights, folder)
+    return model.to(device).eval()
+
+
+def load_run(run: str | Path, device: torch.device | str = "cpu", data: DataSet | None = None) -> LoadedRun:
+    """A run at its latest checkpoint, with its constraints and their multipliers.
+
+    Arguments:
+        run: The run's folder.
+        device: Where to put it.
+        data: The data set of the run, where it is at hand. It is built where a classifier was trained on it.
 
     Raises:
         CheckpointError: The folder holds no run, or its checkpoint is damaged or of another model.
@@ -39,13 +59,18 @@ def load_run(run: str | Path, device: torch.device | str = "cpu") -> LoadedRun:
     folder = RunFolder(run)
     config = folder.read_config()
     checkpoint = folder.load_checkpoint(device)
-    context_shape = checkpoint["context_shape"]
-    image_shape: ImageShape = tuple(checkpoint["image_shape"])
-    model = build_model(config, image_shape, None if context_shape is None else tuple(context_shape))
-    system = System(model, build_objective(config, image_shape, checkpoint["bin"]))
+    model, image_shape = _model(config, checkpoint)
+    system = System(model, build_objective(config, image_shape, checkpoint["bin"], data))
     load_weights(system, checkpoint["system"], folder)
     system.to(device).eval()
     return LoadedRun(model, system.objective, config, checkpoint["step"], checkpoint["seconds"])
+
+
+def _model(config: TrainConfig, checkpoint: dict[str, Any]) -> tuple[LatentModel, ImageShape]:
+    """The model of a checkpoint with fresh weights, and the shape of its images."""
+    context_shape = checkpoint["context_shape"]
+    image_shape: ImageShape = tuple(checkpoint["image_shape"])
+    return build_model(config, image_shape, None if context_shape is None else tuple(context_shape)), image_shape
 
 
 def load_weights(module: torch.nn.Module, weights: dict[str, Any], folder: RunFolder) -> None:

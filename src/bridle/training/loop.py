@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor
 
@@ -27,7 +28,7 @@ from bridle.data import Batch, DataSet
 from bridle.data.order import BatchOrder
 from bridle.errors import ConfigError, Interrupted, TrainingError
 from bridle.objectives import Objective
-from bridle.training.build import build_data, build_model, build_objective
+from bridle.training.build import build_data, build_model, build_objective, prepare
 from bridle.training.config import TrainConfig
 from bridle.training.folder import RunFolder
 from bridle.training.load import load_weights
@@ -93,6 +94,9 @@ def _run(config: TrainConfig, folder: RunFolder, data: DataSet, checkpoint: dict
     ddp = DistributedDataParallelKwargs(broadcast_buffers=False)
     # Told so, processes without an accelerator work together too; untold, each would train on its own.
     cpu = config.device == "cpu" or not torch.accelerator.is_available()
+    if config.precision == "fp16" and cpu:
+        raise ConfigError("precision fp16 needs an accelerator: use bf16 or no")
+    AcceleratorState._reset_state()  # else a second run of one Python process must have the first one's precision
     accelerator = Accelerator(mixed_precision=config.precision, cpu=cpu, kwargs_handlers=[ddp])
     device, rank, world = accelerator.device, accelerator.process_index, accelerator.num_processes
     if config.batch % (world * config.accumulate):
@@ -103,7 +107,8 @@ def _run(config: TrainConfig, folder: RunFolder, data: DataSet, checkpoint: dict
     held_out_split = data.split("validation").to(device) if config.constrain_on == "validation" else None
     torch.manual_seed(config.seed)
     model = build_model(config, split.image_shape, split.context_shape)
-    objective = build_objective(config, split.image_shape, split.bin)
+    with accelerator.main_process_first():  # which trains the classifier, if there is one to train
+        objective = build_objective(config, split.image_shape, split.bin, data)
     system = System(model, objective).to(device)
     optimizer: Any = torch.optim.Adam(
         [p for p in system.parameters() if p.requires_grad], lr=config.lr, fused=device.type in ("cpu", "cuda")
@@ -114,6 +119,8 @@ def _run(config: TrainConfig, folder: RunFolder, data: DataSet, checkpoint: dict
         totals.load(checkpoint["totals"], device)
         load_weights(system, checkpoint["system"], folder)
         optimizer.load_state_dict(checkpoint["optimizer"])
+    else:
+        prepare(objective, split, device)
 
     wrapped: Any = accelerator.prepare_model(system)
     optimizer = accelerator.prepare_optimizer(optimizer)
@@ -209,10 +216,11 @@ class Totals:
 
     def means(self, objective: Objective, accelerator: Accelerator) -> dict[str, float]:
         """The means over steps and processes as the columns of metrics.csv, by one read; the sums start anew."""
-        names = list(self.sums)
-        mean = accelerator.reduce(torch.stack([self.sums[k] for k in names]) / self.count, "mean")
+        flat = torch.cat([total.reshape(-1) for total in self.sums.values()]) / self.count
+        parts = accelerator.reduce(flat, "mean").split([total.numel() for total in self.sums.values()])
+        means = {k: part.view_as(total) for (k, total), part in zip(self.sums.items(), parts, strict=True)}
         self.sums, self.count = {}, 0
-        columns = objective.columns(dict(zip(names, mean, strict=True)))
+        columns = objective.columns(means)
         return dict(zip(columns, torch.stack(list(columns.values())).tolist(), strict=True))
 
     def loss(self) -> float:

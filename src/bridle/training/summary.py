@@ -30,7 +30,8 @@ def summarize(
         ``kl`` (nats per image) and ``rmse`` (pixel units) on the test split, ``kl_train`` and ``rmse_train`` on the
         training split, ``sigma_opt``, ``nll`` (nats per dimension) and ``nll_bits`` on 1,000 training points,
         ``nll_held_out`` and ``bits_per_dim`` on the test split, and for each constraint its ``value`` on the training
-        split (``value_held_out`` on the test split) in the units of ``kappa``, and whether it is ``satisfied`` on the
+        split (``value_held_out`` on the test split) in the units of ``kappa`` (of a vector constraint the worst
+        element's, with all of them, on the training split, as ``values``), and whether it is ``satisfied`` on the
         split that moved the multipliers (whose value ``value_validation`` is, where it is that one).
     """
     constrained = objective if isinstance(objective, ConstrainedObjective) else None
@@ -50,6 +51,7 @@ def summarize(
                 "value": value,
                 "value_held_out": measured.held_out.values[term.name],
                 **({} if validation is None else {"value_validation": validation[term.name]}),
+                **({"values": vector} if (vector := measured.train.vectors.get(term.name)) else {}),
                 "satisfied": term.satisfied(value if validation is None else validation[term.name]),
                 "multiplier": multipliers[term.name].mean().item(),
                 "scale": constrained.geco.constraints[term.name].scale,

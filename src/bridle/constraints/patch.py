@@ -1,0 +1,159 @@
+"""Constraints on the structure of patches: what is right when brightness and contrast are left aside."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bridle.constraints.base import Reconstruction, Similarity, correlation_start
+from bridle.errors import ConfigError
+
+__all__ = ["PNCC", "SSIM"]
+
+# A patch whose pixels have a smaller standard deviation than this counts as flat; in pixel units.
+_FLAT = 0.01
+
+
+class PNCC(Similarity):
+    r"""Patch normalised cross-correlation (table 1): the mean over patches and images of
+    :math:`\psi(x, i)^T \psi(\hat x, i)` is at least :math:`\kappa`. :math:`\psi` whitens the patch at location i: its
+    mean (over pixels and channels) is removed, and it is divided by its norm. The paper sums over patches; the mean
+    makes kappa independent of their number.
+
+    kappa is a correlation, in (0, 1); sensible values lie between 0.3 and 0.95. Brightness and contrast of a patch are
+    free: with this constraint alone a reconstruction may be as dark as it likes.
+
+    A flat patch has no direction. Each patch therefore has one more coordinate, the constant 0.01 times the root of the
+    number of its pixels: a patch of a lower standard deviation than 0.01 fades into that direction, a flat patch
+    reconstructed as a flat one counts 1, one reconstructed as noise nearly 0, and a perfect reconstruction is 1 for
+    all images.
+
+    The multiplier is that of ``(1 - pncc) / (1 - kappa) - 1``; for its start, D kappa / (1 + kappa), see
+    :func:`bridle.constraints.base.correlation_start`.
+
+    Arguments:
+        kappa: The bound.
+        patch: Side of a patch in pixels; 8, or half the image's shorter side where that is less, if not given.
+        stride: Pixels from one location of the grid to the next; half a patch if not given. Where it does not divide
+            the way, the last rows and columns belong to no patch.
+        random: So many of the grid's locations, drawn anew for each training batch; all of them if not given, and in
+            eval mode.
+
+    Raises:
+        ConfigError: A setting below 1, or (from :meth:`bound`) a patch greater than the image.
+
+    Example:
+        >>> x = torch.rand(4, 3, 16, 16)
+        >>> pncc = PNCC(0.5, patch=8, stride=4)
+        >>> def value(x_hat): return round(pncc.similarity(Reconstruction(x, x_hat, kl=torch.zeros(4))).item(), 2)
+        >>> value(x), value(0.5 * x + 0.2), value(0.5 - x)
+        (1.0, 1.0, -1.0)
+    """
+
+    name = "pncc"
+
+    def __init__(
+        self, kappa: float, patch: int | None = None, stride: int | None = None, random: int | None = None
+    ) -> None:
+        super().__init__(kappa)
+        for setting, value in (("patch", patch), ("stride", stride), ("random", random)):
+            if value is not None and value < 1:
+                raise ConfigError(f"pncc.{setting} must be at least 1, got {value}")
+        if patch == 1:
+            raise ConfigError("pncc.patch must be at least 2: a single pixel has no structure")
+        self.patch, self.stride, self.random = patch, stride, random
+
+    def similarity(self, r: Reconstruction) -> Tensor:
+        size, stride = self._grid(r.x.shape[2:])
+        chosen = None
+        if self.training and self.random is not None:
+            rows, columns = ((side - size) // stride + 1 for side in r.x.shape[2:])
+            chosen = torch.randint(rows * columns, (self.random,), device=r.x.device)
+        a, b = (_whitened(_patches(image.float(), size, stride, chosen)) for image in (r.x, r.x_hat))
+        return (a * b).sum(dim=-1).mean()
+
+    def start(self, image_shape: tuple[int, int, int]) -> float:
+        _, height, width = image_shape
+        size, _ = self._grid((height, width))
+        if size > min(height, width):
+            raise ConfigError(f"pncc.patch {size} is greater than the images, {height}x{width}")
+        return correlation_start(self.kappa, math.prod(image_shape))
+
+    def _grid(self, sides: tuple[int, ...]) -> tuple[int, int]:
+        """Side of a patch, and stride, in images of this height and width."""
+        size = self.patch or max(2, min(8, min(sides) // 2))
+        return size, self.stride or max(1, size // 2)
+
+
+def _patches(image: Tensor, size: int, stride: int, chosen: Tensor | None) -> Tensor:
+    """Patches of (B, C, H, W) as (B, patches, C * size * size): the grid's, or those of ``chosen``, indices into it."""
+    if chosen is None:
+        return F.unfold(image, size, stride=stride).transpose(1, 2)
+    columns = (image.shape[3] - size) // stride + 1
+    offset = torch.arange(size, device=image.device)
+    rows = (chosen // columns * stride)[:, None] + offset
+    cols = (chosen % columns * stride)[:, None] + offset
+    return image[:, :, rows[:, :, None], cols[:, None, :]].transpose(1, 2).flatten(2)
+
+
+def _whitened(patches: Tensor) -> Tensor:
+    """Patches (..., n) without their mean and with unit norm, as (..., n + 1)."""
+    centred = patches - patches.mean(dim=-1, keepdim=True)
+    # The last coordinate keeps the norm, and so its gradient, away from zero.
+    constant = torch.full_like(centred[..., :1], _FLAT * math.sqrt(patches.shape[-1]))
+    return F.normalize(torch.cat((centred, constant), dim=-1), dim=-1)
+
+
+class SSIM(Similarity):
+    r"""Structural similarity: its mean over windows, channels and images is at least :math:`\kappa`.
+
+    kappa is a similarity, in (0, 1); sensible values lie between 0.3 and 0.95. 1 is identity.
+
+    The window is the usual Gaussian of 11x11 pixels with a standard deviation of 1.5; for images with a shorter side
+    than 11 it has the greatest odd side that fits, with a standard deviation in proportion. The range of the pixels is
+    1, so that the constants are 0.01 squared and 0.03 squared. Borders are reflected, so that every pixel is the centre
+    of a window. The published measure leaves windows out that are not wholly inside, and pixels at the border would be
+    nearly free.
+
+    The multiplier is that of ``(1 - ssim) / (1 - kappa) - 1``; it starts as for a correlation, at D kappa /
+    (1 + kappa), see :func:`bridle.constraints.base.correlation_start`.
+
+    References:
+        Image quality assessment: from error visibility to structural similarity (Wang et al., 2004).
+
+    Example:
+        >>> x = torch.rand(4, 3, 16, 16)
+        >>> ssim = SSIM(0.8)
+        >>> round(ssim.similarity(Reconstruction(x, x, kl=torch.zeros(4))).item(), 4)
+        1.0
+    """
+
+    name = "ssim"
+
+    def similarity(self, r: Reconstruction) -> Tensor:
+        x, y = r.x.float(), r.x_hat.float()
+        kernel = _window(x.shape[2:], x.device)
+        maps = torch.stack((x, y, x * x, y * y, x * y)).flatten(0, 2).unsqueeze(1)
+        maps = F.pad(maps, (len(kernel) // 2,) * 4, mode="reflect")
+        # Variances are small differences of these means, too small for half precision.
+        with torch.autocast(x.device.type, enabled=False):
+            means = F.conv2d(F.conv2d(maps, kernel.view(1, 1, -1, 1)), kernel.view(1, 1, 1, -1))
+        mean_x, mean_y, xx, yy, xy = means.unflatten(0, (5, -1)).unbind()
+        c1, c2 = 0.01**2, 0.03**2
+        brightness = (2 * mean_x * mean_y + c1) / (mean_x.square() + mean_y.square() + c1)
+        variances = xx - mean_x.square() + yy - mean_y.square()
+        return (brightness * (2 * (xy - mean_x * mean_y) + c2) / (variances + c2)).mean()
+
+    def start(self, image_shape: tuple[int, int, int]) -> float:
+        return correlation_start(self.kappa, math.prod(image_shape))
+
+
+def _window(sides: tuple[int, ...], device: torch.device) -> Tensor:
+    """One side of the separable window: Gaussian, summing to one."""
+    side = min(11, *sides)
+    side -= 1 - side % 2
+    distance = torch.arange(side, device=device) - side // 2
+    return torch.softmax(-0.5 * (distance / (1.5 * side / 11)).square(), dim=0)
