@@ -5,13 +5,17 @@ from __future__ import annotations
 import csv
 import itertools
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from bridle.classifiers import train_and_save
+from bridle.data import Digits
 from bridle.errors import ConfigError
 from bridle.training import ClassSpec, Constraints, TrainConfig, train
 from bridle.training.build import build_data
+from bridle.training.config import ClassifierOptions, FeatureOptions, PerceptualOptions
 from bridle.training.load import load_run
 from bridle.training.summary import summarize
 
@@ -33,6 +37,11 @@ KAPPAS = {
     "lpips": 0.2,
     "cla": 0.8,
     "kl": 10.0,
+}
+OPTIONS: dict[str, Callable[..., object]] = {
+    "fre": FeatureOptions,
+    "lpips": PerceptualOptions,
+    "cla": ClassifierOptions,
 }
 OBJECTIVES: dict[str, dict[str, object]] = {
     "elbo": {"objective": "elbo"},
@@ -57,12 +66,12 @@ def combinations() -> list[tuple[str, str, str, dict[str, object]]]:
     return list({case[:3]: case for case in every}.values())
 
 
-@pytest.fixture(scope="module", autouse=True)
-def classifiers(tmp_path_factory: pytest.TempPathFactory) -> object:
-    """Where the classifier that some constraints need is trained once, and found by the others."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("BRIDLE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A classifier of Digits for the constraints that need one: a short training is enough to give them gradients."""
+    folder = tmp_path_factory.mktemp("classifier") / "digits"
+    train_and_save(Digits(), folder, steps=100)
+    return str(folder)
 
 
 def constraints_of(settings: dict[str, object]) -> dict[str, float]:
@@ -70,7 +79,7 @@ def constraints_of(settings: dict[str, object]) -> dict[str, float]:
     return constraints.given() if isinstance(constraints, Constraints) else {}
 
 
-def config_of(model: str, data: str, settings: dict[str, object]) -> TrainConfig:
+def config_of(model: str, data: str, settings: dict[str, object], classifier: str | None = None) -> TrainConfig:
     return TrainConfig(
         data=ClassSpec(f"bridle.data.{data}", {} if data == "Digits" else {"base": "Digits"}),
         model=ClassSpec(f"bridle.models.{model}", dict(MODELS[model])),
@@ -79,6 +88,7 @@ def config_of(model: str, data: str, settings: dict[str, object]) -> TrainConfig
         lr=3e-3,
         log_every=6,
         checkpoint_every=1000,
+        **{name: OPTIONS[name](classifier=classifier) for name in constraints_of(settings) if name in OPTIONS},
         **settings,  # type: ignore[arg-type]
     )
 
@@ -86,8 +96,10 @@ def config_of(model: str, data: str, settings: dict[str, object]) -> TrainConfig
 @pytest.mark.parametrize(
     ("model", "data", "name", "settings"), [pytest.param(*case, id="-".join(case[:3])) for case in combinations()]
 )
-def test_trains_and_reloads(model: str, data: str, name: str, settings: dict[str, object], tmp_path: Path) -> None:
-    config = config_of(model, data, settings)
+def test_trains_and_reloads(
+    model: str, data: str, name: str, settings: dict[str, object], classifier: str, tmp_path: Path
+) -> None:
+    config = config_of(model, data, settings, classifier)
     summary = train(config, tmp_path / "run")
     with (tmp_path / "run" / "metrics.csv").open() as file:
         rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
