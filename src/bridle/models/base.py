@@ -31,8 +31,9 @@ class LatentModel(nn.Module, ABC):
     """A latent-variable model ``p(z) p(x | z)`` with a posterior ``q(z | x)``, optionally all given a context image.
 
     A subclass takes ``image_shape`` and ``context_shape`` as its first two arguments, then its own settings, all with
-    defaults: ``bridle train --model`` offers those as options. Latents are tensors of one shape, flattened over steps
-    where a model has several, so that they can be stored and interpolated without knowing the model.
+    defaults: ``bridle train --model`` offers those as options. The latents of an image are one tensor,
+    with a dimension for the steps where a model has several, so that they can be stored and interpolated without
+    knowing the model.
 
     Arguments:
         image_shape: Channels, height and width of the images.
