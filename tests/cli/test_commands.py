@@ -86,11 +86,28 @@ def test_baselines_train(tmp_path: Path) -> None:
     assert (tmp_path / "page.html").stat().st_size > 10_000
 
 
-def test_evaluate_measures_what_the_summary_says(run: Path) -> None:
-    assert main(["evaluate", str(run)]) == 0
+def test_evaluate_measures_what_the_summary_says_and_more(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(run), "--marginal_samples", "20", "--importance", "2"]) == 0
     evaluation, summary = (json.loads((run / name).read_text()) for name in ("evaluation.json", "summary.json"))
-    assert evaluation.pop("seconds") == pytest.approx(summary.pop("seconds"), abs=1)
-    assert evaluation == summary
+    assert evaluation["seconds"] == pytest.approx(summary.pop("seconds"), abs=1)
+    assert {key: evaluation[key] for key in summary} == summary
+    assert evaluation["latents"]["dimensions"] == len(evaluation["latents"]["kl"]) == 4
+    assert evaluation["importance"]["k"] == 2 and evaluation["holes"]["n"] == 1000
+    assert evaluation["marginal"]["samples"] == 20 and evaluation["marginal"]["within_bounds"]
+    assert evaluation["skipped"] == {}
+    printed = capsys.readouterr().out
+    for words in ("active latents", "full mixture of 1,297", "at least max(0, average KL - log N)", "K = 2 (nats)"):
+        assert words in printed
+
+
+def test_evaluate_says_what_it_leaves_out_and_what_is_rough(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(run), "--marginal_kl", "quick", "--importance", "0"]) == 0
+    printed = capsys.readouterr().out
+    assert "quick: stratified, 256 of 1,297 components, biased low" in printed
+    assert "skipped: importance-weighted likelihood: not asked for" in printed
+    assert json.loads((run / "evaluation.json").read_text())["importance"] is None
+    assert main(["evaluate", str(run), "--marginal_kl", "none", "--importance", "0"]) == 0
+    assert "skipped: marginal KL: not asked for" in capsys.readouterr().out
 
 
 def test_sample_repeats_with_its_seed(run: Path, tmp_path: Path) -> None:
@@ -188,6 +205,7 @@ def test_a_folder_of_pictures(tmp_path: Path) -> None:
         ("train --resume absent", "absent holds no run: there is no config.yaml in it"),
         ("train --resume absent --lr 1", "unknown option --lr: a resumed run keeps its settings"),
         ("evaluate absent", "absent holds no run"),
+        ("evaluate absent --marginal_kl ful", "marginal_kl: 'ful' is unknown: there are full, quick, none"),
         ("sample absent --n 0", "--n must be at least 1, got 0"),
         ("report absent", "absent is no run folder"),
         ("encode absent x.png --out z.npy", "--out must end in .npz, got z.npy"),

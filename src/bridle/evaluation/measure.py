@@ -8,7 +8,7 @@ measurement repeats and disturbs no training.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,14 +16,13 @@ import torch
 from torch import Tensor
 
 from bridle.constraints import ImageConstraint, Reconstruction
-from bridle.data import Batch, DataSet, Split
+from bridle.data import DataSet, Split
+from bridle.evaluation.passes import batches, measuring, random_points
 from bridle.likelihood import quantized_normal_nll, sigma_opt
-from bridle.models.base import LatentModel, ModelOutput
+from bridle.models.base import LatentModel
 
 __all__ = ["Measurements", "SplitMeasurements", "measure", "measure_split"]
 
-_SEED = 20180731
-_BATCH = 256
 _SIGMA_POINTS = 1000
 
 
@@ -31,13 +30,15 @@ _SIGMA_POINTS = 1000
 class SplitMeasurements:
     """Means over a whole split.
 
-    ``n``: images; ``kl``: nats per image; ``rmse``: root of the mean squared error over all images and dimensions,
-    pixel units; ``values``: each constraint's value in the units of its kappa, of a vector constraint the worst
-    element's; ``vectors``: all elements of each vector constraint, as nested lists of its bound's shape.
+    ``n``: images; ``kl``: nats per image; ``kl_standard_error``: of that mean, nats, by the spread over images;
+    ``rmse``: root of the mean squared error over all images and dimensions, pixel units; ``values``: each constraint's
+    value in the units of its kappa, of a vector constraint the worst element's; ``vectors``: all elements of each
+    vector constraint, as nested lists of its bound's shape.
     """
 
     n: int
     kl: float
+    kl_standard_error: float
     rmse: float
     values: dict[str, float]
     vectors: dict[str, list[Any]]
@@ -73,16 +74,20 @@ def measure(model: LatentModel, data: DataSet, constraints: Iterable[ImageConstr
     train, test = data.split("train").to(device), data.split("test").to(device)
     constraints = list(constraints)
 
-    generator = torch.Generator().manual_seed(_SEED)
-    points = torch.randperm(len(train), generator=generator)[:_SIGMA_POINTS]
-    pairs = [(batch.x, out.x_hat) for batch, out in _outputs(model, train, points)]
+    with measuring(model) as generator:
+        pairs = [
+            (batch.x, model(batch.x, batch.context, generator).x_hat)
+            for batch in batches(model, train, random_points(train, _SIGMA_POINTS))
+        ]
     x, x_hat = (torch.cat(parts) for parts in zip(*pairs, strict=True))
     sigma = sigma_opt(x, x_hat)
     nll = quantized_normal_nll(x, x_hat, sigma, train.bin).mean().item()
 
     held_out_nll = 0.0
-    for batch, out in _outputs(model, test):
-        held_out_nll += quantized_normal_nll(batch.x, out.x_hat, sigma, test.bin).sum().item()
+    with measuring(model) as generator:
+        for batch in batches(model, test):
+            x_hat = model(batch.x, batch.context, generator).x_hat
+            held_out_nll += quantized_normal_nll(batch.x, x_hat, sigma, test.bin).sum().item()
     dimensions = math.prod(train.image_shape)
     held_out = measure_split(model, test, constraints)
     nll_held_out = held_out_nll / (len(test) * dimensions)
@@ -102,37 +107,25 @@ def measure_split(model: LatentModel, split: Split, constraints: Iterable[ImageC
     modes = [c.training for c in constraints]
     for c in constraints:
         c.eval()
-    kl = squares = 0.0
+    kl = kl_squared = squares = 0.0
     sums: dict[str, Tensor] = {}
-    for batch, out in _outputs(model, split):
-        kl += out.kl.sum(dtype=torch.float64).item()
-        squares += (batch.x - out.x_hat).square().sum(dtype=torch.float64).item()
-        r = Reconstruction(batch.x, out.x_hat, out.kl, batch.label)
-        for c in constraints:
-            sums[c.name] = sums.get(c.name, 0.0) + len(batch.x) * c.measure(r).double()
+    with measuring(model) as generator:
+        for batch in batches(model, split):
+            out = model(batch.x, batch.context, generator)
+            kl += out.kl.sum(dtype=torch.float64).item()
+            kl_squared += out.kl.double().square().sum().item()
+            squares += (batch.x - out.x_hat).square().sum(dtype=torch.float64).item()
+            r = Reconstruction(batch.x, out.x_hat, out.kl, batch.label)
+            for c in constraints:
+                sums[c.name] = sums.get(c.name, 0.0) + len(batch.x) * c.measure(r).double()
     for c, mode in zip(constraints, modes, strict=True):
         c.train(mode)
     n = len(split)
     return SplitMeasurements(
         n=n,
         kl=kl / n,
+        kl_standard_error=math.sqrt(max(0.0, kl_squared / n - (kl / n) ** 2) / max(1, n - 1)),
         rmse=math.sqrt(squares / (n * math.prod(split.image_shape))),
         values={c.name: c.worst(sums[c.name] / n).item() for c in constraints},
         vectors={c.name: c.in_kappa_units(sums[c.name] / n).tolist() for c in constraints if sums[c.name].dim()},
     )
-
-
-@torch.no_grad()
-def _outputs(model: LatentModel, split: Split, index: Tensor | None = None) -> Iterator[tuple[Batch, ModelOutput]]:
-    """A pass over the split, or over the examples of ``index``, with noise of its own."""
-    device = next(model.parameters()).device
-    generator = torch.Generator(device).manual_seed(_SEED)
-    index = (torch.arange(len(split)) if index is None else index).to(device)
-    was_training = model.training
-    model.eval()
-    try:
-        for part in index.split(_BATCH):
-            batch = split.batch(part)
-            yield batch, model(batch.x, batch.context, generator)
-    finally:
-        model.train(was_training)

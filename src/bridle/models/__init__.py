@@ -1,8 +1,25 @@
 """Latent-variable models behind one protocol."""
 
-from bridle.models.base import HasPosteriorDensity, ImageShape, LatentModel, ModelOutput
+from bridle.models.base import (
+    HasPosteriorDensity,
+    ImageShape,
+    ImportanceSample,
+    LatentGaussians,
+    LatentModel,
+    ModelOutput,
+)
 from bridle.models.convdraw import ConvDRAW
 from bridle.models.convvae import ConvVAE
 from bridle.models.nvpvae import NVPVAE
 
-__all__ = ["NVPVAE", "ConvDRAW", "ConvVAE", "HasPosteriorDensity", "ImageShape", "LatentModel", "ModelOutput"]
+__all__ = [
+    "NVPVAE",
+    "ConvDRAW",
+    "ConvVAE",
+    "HasPosteriorDensity",
+    "ImageShape",
+    "ImportanceSample",
+    "LatentGaussians",
+    "LatentModel",
+    "ModelOutput",
+]

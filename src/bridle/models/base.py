@@ -8,7 +8,16 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
-__all__ = ["HasPosteriorDensity", "ImageShape", "LatentModel", "ModelOutput"]
+from bridle.models.gaussian import Gaussian
+
+__all__ = [
+    "HasPosteriorDensity",
+    "ImageShape",
+    "ImportanceSample",
+    "LatentGaussians",
+    "LatentModel",
+    "ModelOutput",
+]
 
 ImageShape = tuple[int, int, int]
 """Channels, height, width."""
@@ -25,6 +34,28 @@ class ModelOutput(NamedTuple):
     x_hat: Tensor
     kl: Tensor
     z: Tensor
+
+
+class ImportanceSample(NamedTuple):
+    """One z of the posterior for each image, and what it weighs.
+
+    ``x_hat``: what was decoded from it, shape ``(B, C, H, W)``, pixel units. ``log_ratio``: log q(z | x) - log p(z) at
+    that z, shape ``(B,)``, nats; its mean over z is the KL.
+    """
+
+    x_hat: Tensor
+    log_ratio: Tensor
+
+
+class LatentGaussians(NamedTuple):
+    """The diagonal Gaussians of the latents, each a mean and a log standard deviation of z's shape ``(B, ...)``.
+
+    ``posterior``: what each latent was drawn from. ``prior``: what it would be drawn from in a sample, given the same
+    latents before it where there are several steps.
+    """
+
+    posterior: Gaussian
+    prior: Gaussian
 
 
 class LatentModel(nn.Module, ABC):
@@ -77,6 +108,20 @@ class LatentModel(nn.Module, ABC):
     def reconstruct(self, x: Tensor, context: Tensor | None = None, generator: Generator | None = None) -> Tensor:
         """Images decoded from a sample of the posterior, shape ``(B, C, H, W)``."""
         return self(x, context, generator).x_hat
+
+    def importance(
+        self, x: Tensor, context: Tensor | None = None, generator: Generator | None = None
+    ) -> ImportanceSample | None:
+        """A sample of the posterior with its weight, which importance-weighted likelihoods need; None for a model that
+        does not tell its densities, as here. The arguments are those of :meth:`forward`."""
+        return None
+
+    def latent_gaussians(
+        self, x: Tensor, context: Tensor | None = None, generator: Generator | None = None
+    ) -> LatentGaussians | None:
+        """What each latent was drawn from, for the KL of each latent: its sum over latents is the KL that
+        :meth:`forward` gives with the same generator. None for a model whose KL is no such sum, as here."""
+        return None
 
 
 class HasPosteriorDensity(ABC):

@@ -9,8 +9,15 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from bridle.errors import ConfigError
-from bridle.models.base import ImageShape, LatentModel, ModelOutput
-from bridle.models.gaussian import Gaussian, full_precision, gaussian_kl, gaussian_parameters, gaussian_sample
+from bridle.models.base import ImageShape, ImportanceSample, LatentGaussians, LatentModel, ModelOutput
+from bridle.models.gaussian import (
+    Gaussian,
+    full_precision,
+    gaussian_kl,
+    gaussian_log_prob,
+    gaussian_parameters,
+    gaussian_sample,
+)
 
 __all__ = ["ConvDRAW"]
 
@@ -162,7 +169,30 @@ class ConvDRAW(LatentModel):
         """Images decoded from a posterior sample; their canvas after the first ``steps`` steps if given."""
         return self._infer(x, context, generator, self._checked(steps)).x_hat
 
+    def importance(
+        self, x: Tensor, context: Tensor | None = None, generator: Generator | None = None
+    ) -> ImportanceSample:
+        """A sample of the posterior with its weight, whose logarithm is summed over the steps."""
+        x_hat, z, (posterior, prior) = self._chain(x, context, generator, self.steps)
+        z, q_mean, q_log_std, p_mean, p_log_std = (t.flatten(1) for t in (z, *posterior, *prior))
+        return ImportanceSample(
+            x_hat, gaussian_log_prob(z, q_mean, q_log_std) - gaussian_log_prob(z, p_mean, p_log_std)
+        )
+
+    def latent_gaussians(
+        self, x: Tensor, context: Tensor | None = None, generator: Generator | None = None
+    ) -> LatentGaussians:
+        """What each latent was drawn from, and its prior given the sampled latents of the steps before."""
+        return self._chain(x, context, generator, self.steps)[2]
+
     def _infer(self, x: Tensor, context: Tensor | None, generator: Generator | None, steps: int) -> ModelOutput:
+        x_hat, z, (posterior, prior) = self._chain(x, context, generator, steps)
+        return ModelOutput(x_hat, gaussian_kl(*posterior, prior), z)
+
+    def _chain(
+        self, x: Tensor, context: Tensor | None, generator: Generator | None, steps: int
+    ) -> tuple[Tensor, Tensor, LatentGaussians]:
+        """Reconstructions through a sample of the posterior, that sample, and what it was drawn from."""
         x = self._to_grid(x)
         features, decoder, canvas = self._start(len(x), context)
         encoder = State.zeros_like(decoder)
@@ -177,8 +207,7 @@ class ConvDRAW(LatentModel):
             posteriors.append(core.posterior(encoder.h))
             z.append(gaussian_sample(*posteriors[-1], generator))
             decoder, canvas = core.decode(z[-1], canvas, decoder, decoder_fixed)
-        kl = gaussian_kl(*_stack(posteriors), _stack(priors))
-        return ModelOutput(self._to_images(canvas), kl, torch.stack(z, dim=1))
+        return self._to_images(canvas), torch.stack(z, dim=1), LatentGaussians(_stack(posteriors), _stack(priors))
 
     def _generate(
         self, n: int, context: Tensor | None, generator: Generator | None, steps: int | None

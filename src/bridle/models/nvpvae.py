@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor
 
 from bridle.errors import ConfigError
-from bridle.models.base import ImageShape
+from bridle.models.base import ImageShape, ImportanceSample
 from bridle.models.blocks import ConvLatentModel
 from bridle.models.flow import ConditionalRealNVP
 from bridle.models.gaussian import full_precision, standard_normal_log_prob
@@ -61,6 +61,12 @@ class NVPVAE(ConvLatentModel):
             self.flow = ConditionalRealNVP(latents, self.features, couplings, (flow_hidden, flow_hidden))
         except ValueError as error:
             raise ConfigError(f"NVPVAE: {error}") from None
+
+    def importance(
+        self, x: Tensor, context: Tensor | None = None, generator: Generator | None = None
+    ) -> ImportanceSample:
+        out = self(x, context, generator)
+        return ImportanceSample(out.x_hat, out.kl)  # which is estimated by log q(z|x) - log p(z) at the same z
 
     def log_posterior(self, z: Tensor, params: Tensor) -> Tensor:
         return self.flow.log_prob(z, params)

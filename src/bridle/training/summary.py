@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from bridle.data import DataSet, SplitName
-from bridle.evaluation import measure, measure_split
+from bridle.evaluation import Measurements, measure, measure_split
 from bridle.models.base import LatentModel
 from bridle.objectives import ConstrainedObjective, Objective
 
@@ -14,7 +14,13 @@ __all__ = ["summarize"]
 
 
 def summarize(
-    model: LatentModel, objective: Objective, data: DataSet, constrain_on: SplitName, step: int, seconds: float
+    model: LatentModel,
+    objective: Objective,
+    data: DataSet,
+    constrain_on: SplitName,
+    step: int,
+    seconds: float,
+    measured: Measurements | None = None,
 ) -> dict[str, Any]:
     """Measures a model as it is.
 
@@ -25,18 +31,20 @@ def summarize(
         constrain_on: The split whose error moved the multipliers.
         step: Steps it was trained for.
         seconds: Seconds that took.
+        measured: What :func:`bridle.evaluation.measure` gave for this model and its constraints, where it is at hand.
 
     Returns:
-        ``kl`` (nats per image) and ``rmse`` (pixel units) on the test split, ``kl_train`` and ``rmse_train`` on the
-        training split, ``sigma_opt``, ``nll`` (nats per dimension) and ``nll_bits`` on 1,000 training points,
-        ``nll_held_out`` and ``bits_per_dim`` on the test split, and for each constraint its ``value`` on the training
-        split (``value_held_out`` on the test split) in the units of ``kappa`` (of a vector constraint the worst
-        element's, with all of them, on the training split, as ``values``), and whether it is ``satisfied`` on the
-        split that moved the multipliers (whose value ``value_validation`` is, where it is that one).
+        ``kl`` (nats per image) with ``kl_standard_error`` and ``rmse`` (pixel units) on the test split, ``kl_train``,
+        ``kl_train_standard_error`` and ``rmse_train`` on the training split, ``sigma_opt``, ``nll`` (nats per
+        dimension) and ``nll_bits`` on 1,000 training points, ``nll_held_out`` and ``bits_per_dim`` on the test split,
+        and for each constraint its ``value`` on the training split (``value_held_out`` on the test split) in the units
+        of ``kappa`` (of a vector constraint the worst element's, with all of them, on the training split, as
+        ``values``), and whether it is ``satisfied`` on the split that moved the multipliers (whose value
+        ``value_validation`` is, where it is that one).
     """
     constrained = objective if isinstance(objective, ConstrainedObjective) else None
     terms = [] if constrained is None else list(constrained.terms())
-    measured = measure(model, data, terms)
+    measured = measure(model, data, terms) if measured is None else measured
     constraints: dict[str, dict[str, Any]] = {}
     if constrained is not None:
         multipliers = constrained.geco.multipliers()
@@ -59,8 +67,10 @@ def summarize(
     return {
         "objective": objective.name,
         "kl": measured.held_out.kl,
+        "kl_standard_error": measured.held_out.kl_standard_error,
         "rmse": measured.held_out.rmse,
         "kl_train": measured.train.kl,
+        "kl_train_standard_error": measured.train.kl_standard_error,
         "rmse_train": measured.train.rmse,
         "sigma_opt": measured.sigma_opt,
         "nll": measured.nll,

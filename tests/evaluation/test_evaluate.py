@@ -1,0 +1,99 @@
+"""All measurements together: each is what its own function gives, and what a model cannot give is left out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import pytest
+import torch
+from torch import Generator, Tensor
+
+from bridle.constraints import RE
+from bridle.data import Digits
+from bridle.errors import ConfigError
+from bridle.evaluation import (
+    evaluate,
+    importance_weighted,
+    marginal_kl,
+    measure,
+    measure_latents,
+    prior_holes,
+)
+from bridle.models import ConvDRAW, ConvVAE, LatentModel, ModelOutput
+
+
+def small() -> ConvVAE:
+    torch.manual_seed(0)
+    return ConvVAE((1, 8, 8), latents=4, width=4, hidden=16)
+
+
+def test_each_part_is_what_its_own_function_gives() -> None:
+    model, data, constraints = small(), Digits(), [RE(0.1)]
+    found = evaluate(model, data, constraints, importance=3, samples=20)
+    assert found.measurements == measure(model, data, constraints)
+    assert found.latents == measure_latents(model, data.split("test"))
+    assert found.holes == prior_holes(model, data.split("train"))
+    assert found.importance == importance_weighted(model, data.split("test"), found.measurements.sigma_opt, 3)
+    marginal = marginal_kl(model, data.split("train"), 20)
+    assert asdict(found.marginal) | {"seconds": 0} == asdict(marginal) | {"seconds": 0}
+    assert found.skipped == {}
+    assert json.loads(json.dumps(asdict(found)))["marginal"]["n"] == len(data.split("train"))
+
+
+def test_quick_and_none() -> None:
+    model, data = small(), Digits()
+    quick = evaluate(model, data, importance=0, mixture="quick", samples=20)
+    assert quick.marginal is not None and "256 of" in quick.marginal.estimator
+    assert quick.importance is None
+    assert quick.skipped == {"importance-weighted likelihood": "not asked for"}
+    assert evaluate(model, data, importance=0, mixture="none").skipped["marginal KL"] == "not asked for"
+
+
+class Plain(LatentModel):
+    """Only what the protocol demands."""
+
+    def __init__(self) -> None:
+        super().__init__((1, 8, 8))
+        self.weight = torch.nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, x: Tensor, context: Tensor | None = None, generator: Generator | None = None) -> ModelOutput:
+        return ModelOutput(self.weight * x, x.mean(dim=(1, 2, 3)), x)
+
+    def encode(self, x: Tensor, context: Tensor | None = None, generator: Generator | None = None) -> Tensor:
+        return x
+
+    def decode(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+        return self.weight * z
+
+    def prior(self, n: int, context: Tensor | None = None, generator: Generator | None = None) -> Tensor:
+        return torch.rand(n, 1, 8, 8, generator=generator)
+
+
+def test_a_plain_model_is_measured_as_far_as_it_tells() -> None:
+    found = evaluate(Plain(), Digits())
+    assert found.importance is None and found.marginal is None and found.latents.kl is None
+    assert found.skipped == {
+        "KL of each latent": "the KL of Plain is no sum over latents",
+        "importance-weighted likelihood": "Plain does not tell its densities: it has no importance()",
+        "marginal KL": "Plain has no posterior density that can be evaluated at any z",
+    }
+
+
+def test_what_it_cannot_say_of_other_models() -> None:
+    torch.manual_seed(0)
+    found = evaluate(ConvDRAW((1, 8, 8), steps=1, channels=4, latent_channels=1, scale=4), Digits(), importance=1)
+    assert found.importance is not None and found.latents.kl is not None
+    assert list(found.skipped) == ["marginal KL"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"importance": -1}, "importance must be 0 or more, got -1"),
+        ({"samples": 1}, "marginal_samples must be at least 2"),
+    ],
+)
+def test_settings_out_of_range_are_refused_at_once(settings: dict[str, int], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        evaluate(small(), Digits(), **settings)

@@ -1,0 +1,84 @@
+"""Prior holes: a model that has them, one that has none, and the numbers by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Generator, Tensor
+
+from bridle.data import Digits, TensorSplit
+from bridle.evaluation import prior_holes
+from bridle.models import ConvVAE, LatentModel, ModelOutput
+
+
+class Halves(LatentModel):
+    """Latents are images. The posterior is sure of dark ones, and off by ``error`` for bright ones, which are what the
+    prior makes: half of its mass has seen no image if the data are dark."""
+
+    def __init__(self, error: float) -> None:
+        super().__init__((1, 8, 8))
+        self.error = torch.nn.Parameter(torch.tensor(error))
+
+    def forward(self, x: Tensor, context: Tensor | None = None, generator: Generator | None = None) -> ModelOutput:
+        z = self.encode(x, context, generator)
+        return ModelOutput(self.decode(z), x.mean(dim=(1, 2, 3)), z)
+
+    def encode(self, x: Tensor, context: Tensor | None = None, generator: Generator | None = None) -> Tensor:
+        bright = x.mean(dim=(1, 2, 3), keepdim=True) > 0.5
+        size = torch.where(bright, self.error, torch.tensor(0.02))
+        return x + size * torch.randn(x.shape, generator=generator)
+
+    def decode(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+        return z
+
+    def prior(self, n: int, context: Tensor | None = None, generator: Generator | None = None) -> Tensor:
+        z = torch.full((n, 1, 8, 8), 0.3)
+        z[::2] = 0.7
+        return z
+
+
+def dark(n: int) -> TensorSplit:
+    return TensorSplit(torch.full((n, 1, 8, 8), 76, dtype=torch.uint8))
+
+
+def test_a_prior_with_holes() -> None:
+    found = prior_holes(Halves(error=0.1), dark(500))
+    assert found.n == 500
+    assert found.data == pytest.approx(0.02, rel=0.02)
+    assert found.prior == pytest.approx(math.sqrt((0.02**2 + 0.1**2) / 2), rel=0.02)
+    assert found.ratio == pytest.approx(found.prior / found.data)
+
+
+def test_without_holes_the_ratio_is_one() -> None:
+    assert prior_holes(Halves(error=0.02), dark(500)).ratio == pytest.approx(1, abs=0.02)
+
+
+def test_pictures_are_clipped_before_they_are_encoded() -> None:
+    class Blinding(Halves):
+        def decode(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+            return z + 7
+
+        def encode(self, x: Tensor, context: Tensor | None = None, generator: Generator | None = None) -> Tensor:
+            assert x.min() >= 0 and x.max() <= 1
+            return x - 7
+
+    assert prior_holes(Blinding(error=0.1), dark(20)).prior == pytest.approx(0, abs=1e-6)
+
+
+def test_of_a_real_model_it_repeats_and_leaves_no_trace() -> None:
+    torch.manual_seed(0)
+    model, split = ConvVAE((1, 8, 8), latents=4, width=4, hidden=16).train(), Digits().split("train")
+    before = torch.get_rng_state()
+    found = prior_holes(model, split)
+    assert found == prior_holes(model, split)
+    assert found.n == 1000 and model.training
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_conditional_model_takes_the_images_contexts() -> None:
+    images = torch.randint(0, 256, (30, 1, 8, 8), dtype=torch.uint8, generator=Generator().manual_seed(0))
+    split = TensorSplit(images, contexts=images.flip(2))
+    model = ConvVAE((1, 8, 8), (1, 8, 8), latents=4, width=4, hidden=16)
+    assert prior_holes(model, split).n == 30
