@@ -53,3 +53,12 @@ def test_what_has_no_preset_is_refused(tmp_path: Path, capsys: pytest.CaptureFix
         preset_for("my.Model", "tiny")
     assert main(["train", "--preset", "tyni", "--constraints.re", "0.1", "--out", str(tmp_path / "run")]) == 2
     assert "preset: 'tyni' is unknown: there are tiny, " in capsys.readouterr().err
+
+
+def test_a_preset_is_of_the_model_that_a_file_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "run.yaml").write_text("model: ConvDRAW\nsteps: 7\n")
+    config = printed_config(["--config", str(tmp_path / "run.yaml"), "--preset", "tiny"], capsys)
+    tiny = preset_for("ConvDRAW", "tiny")
+    assert config["model"]["class_path"] == "bridle.models.ConvDRAW"
+    assert {name: config["model"]["init_args"][name] for name in tiny.model} == tiny.model
+    assert (config["steps"], config["batch"]) == (7, tiny.batch)

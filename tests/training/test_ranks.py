@@ -12,11 +12,11 @@ import pytest
 SCRIPT = """
 import sys
 from pathlib import Path
-from bridle.training import Constraints, ClassSpec, TrainConfig, loop
+from bridle.training import Constraints, ClassSpec, TrainConfig, loop, state
 
-build = loop.build_objective
+build = state.build_objective
 built = []
-loop.build_objective = lambda *args: built.append(build(*args)) or built[-1]
+state.build_objective = lambda *args: built.append(build(*args)) or built[-1]
 out = Path(sys.argv[1])
 model = ClassSpec("bridle.models.ConvVAE", {"width": 8, "hidden": 64, "latents": 8})
 loop.train(TrainConfig(model=model, constraints=Constraints(re=0.2), steps=2500, batch=64, lr=2e-3), out)

@@ -28,7 +28,9 @@ def run(arguments: list[str]) -> None:
     parser.add_argument("--width", type=int, default=16, help="Channels of the first layer.")
     parser.add_argument("--blocks", type=int, default=2, help="Residual blocks in each of the three layers.")
     parser.add_argument("--seed", type=int, default=0, help="Seed of the weights and the order of the images.")
-    parser.add_argument("--overwrite", type=bool, default=False, help="Replace the classifier that the folder holds.")
+    parser.add_argument(
+        "--overwrite", nargs="?", type=bool, const=True, default=False, help="Replace the classifier in the folder."
+    )
     wanted = arguments[:1]
     if wanted in (["-h"], ["--help"]):
         parser.parse_args(wanted)
@@ -39,7 +41,7 @@ def run(arguments: list[str]) -> None:
         raise ConfigError("--out is missing: the folder for the classifier, such as --out c/")
     out = Path(namespace.out)
     if (out / "classifier.pt").exists() and not namespace.overwrite:
-        raise ConfigError(f"{out} holds a classifier: choose another --out, or replace it by --overwrite true")
+        raise ConfigError(f"{out} holds a classifier: choose another --out, or replace it by --overwrite")
     spec = namespace.data.as_dict()
     data = build_data(TrainConfig(data=ClassSpec(spec["class_path"], dict(spec.get("init_args") or {}))))
     info = train_and_save(data, out, namespace.steps, namespace.width, namespace.blocks, namespace.seed)

@@ -49,14 +49,21 @@ class RunFolder:
         if self.config_file.exists() or self.checkpoints.exists():
             raise ConfigError(
                 f"{self.path} holds a run: go on with it by --resume {self.path}, "
-                "choose another --out, or replace it by --overwrite true"
+                "choose another --out, or replace it by --overwrite"
             )
 
     def create(self, config: TrainConfig) -> None:
         """Starts an empty run, in place of the one that the folder may hold."""
         shutil.rmtree(self.checkpoints, ignore_errors=True)
         shutil.rmtree(self.path / "tensorboard", ignore_errors=True)
-        for name in ("metrics.csv", "summary.json", "samples.png", "reconstructions.png", "report.html"):
+        for name in (
+            "metrics.csv",
+            "summary.json",
+            "evaluation.json",
+            "samples.png",
+            "reconstructions.png",
+            "report.html",
+        ):
             (self.path / name).unlink(missing_ok=True)
         self.write_config(config)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -16,16 +16,18 @@ class TrainingView:
     """A progress bar on a terminal (a line now and then elsewhere), and TensorBoard scalars where it is installed.
 
     Arguments:
-        folder: The run; TensorBoard's files go into ``tensorboard/`` in it.
+        folders: The run, or several that are trained together, each with a bar of its own and under its folder's name;
+            TensorBoard's files go into ``tensorboard/`` in it.
         steps: Steps of the whole run.
-        start: Steps done before.
+        start: Steps done before; of several runs the fewest.
         shown: False on all processes but one.
     """
 
-    def __init__(self, folder: Path, steps: int, start: int, shown: bool) -> None:
+    def __init__(self, folders: Sequence[Path], steps: int, start: int, shown: bool) -> None:
         self.console = Console(stderr=True, quiet=not shown)
         self.lines = not self.console.is_terminal
-        self.next_line = start
+        self.names = [f"{folder.name}: " if len(folders) > 1 else "" for folder in folders]
+        self.next_lines = [start] * len(folders)
         self.steps = steps
         self.bar = Progress(
             BarColumn(),
@@ -35,8 +37,8 @@ class TrainingView:
             console=self.console,
             disable=self.lines or not shown,
         )
-        self.task = self.bar.add_task("training", total=steps, completed=start, numbers="")
-        self.writer = _summary_writer(folder / "tensorboard", start) if shown else None
+        self.tasks = [self.bar.add_task("training", total=steps, completed=start, numbers=name) for name in self.names]
+        self.writers = [_summary_writer(folder / "tensorboard", start) if shown else None for folder in folders]
 
     def __enter__(self) -> TrainingView:
         self.bar.start()
@@ -46,20 +48,21 @@ class TrainingView:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.bar.stop()
-        if self.writer is not None:
-            self.writer.close()
+        for writer in self.writers:
+            if writer is not None:
+                writer.close()
 
-    def show(self, row: Mapping[str, float]) -> None:
-        """Shows a row of metrics.csv."""
-        step = int(row["step"])
-        self.bar.update(self.task, completed=step, numbers=describe(row))
-        if self.lines and step >= self.next_line:
-            self.console.print(f"step {step}/{self.steps}  {describe(row)}", highlight=False, soft_wrap=True)
-            self.next_line += max(1, self.steps // 10)
-        if self.writer is not None:
-            for name, value in row.items():
-                if name != "step":
-                    self.writer.add_scalar(name.replace(".", "/"), value, step)
+    def show(self, row: Mapping[str, float], run: int = 0) -> None:
+        """Shows a row of metrics.csv, of several runs the one with this index."""
+        step, name, writer = int(row["step"]), self.names[run], self.writers[run]
+        self.bar.update(self.tasks[run], completed=step, numbers=name + describe(row))
+        if self.lines and step >= self.next_lines[run]:
+            self.console.print(f"{name}step {step}/{self.steps}  {describe(row)}", highlight=False, soft_wrap=True)
+            self.next_lines[run] += max(1, self.steps // 10)
+        if writer is not None:
+            for column, value in row.items():
+                if column != "step":
+                    writer.add_scalar(column.replace(".", "/"), value, step)
 
 
 def describe(row: Mapping[str, float]) -> str:

@@ -1,0 +1,103 @@
+"""What a run is made of while it trains, whether by itself or together with others."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs
+
+from bridle.data import DataSet, Split
+from bridle.errors import ConfigError
+from bridle.training.build import build_model, build_objective, prepare
+from bridle.training.config import TrainConfig
+from bridle.training.folder import RunFolder
+from bridle.training.load import load_weights
+from bridle.training.system import System
+from bridle.training.totals import Totals
+
+__all__ = ["TrainingState", "accelerator_for", "seed_step"]
+
+
+class TrainingState:
+    """Everything that moves while a run trains, and its checkpoint.
+
+    ``system``: the model and its objective; ``optimizer``: theirs; ``totals``: the sums since the last row of
+    metrics.csv; ``start``: the step at which it begins or goes on; ``seconds``: how long it had trained by then.
+
+    Arguments:
+        config: The run.
+        data: The data set of the configuration.
+        split: Its training split, on the device.
+        device: Where to train.
+    """
+
+    def __init__(self, config: TrainConfig, data: DataSet, split: Split, device: torch.device) -> None:
+        self.split, self.device = split, device
+        torch.manual_seed(config.seed)
+        model = build_model(config, split.image_shape, split.context_shape)
+        objective = build_objective(config, split.image_shape, split.bin, data)
+        self.system = System(model, objective).to(device)
+        self.optimizer = torch.optim.Adam(
+            [p for p in self.system.parameters() if p.requires_grad], lr=config.lr, fused=device.type in ("cpu", "cuda")
+        )
+        self.totals = Totals()
+        self.start, self.seconds = 0, 0.0
+
+    def begin(self, checkpoint: dict[str, Any] | None, folder: RunFolder) -> None:
+        """Makes ready for the first step, or takes up what the run's checkpoint holds.
+
+        Raises:
+            CheckpointError: The checkpoint is of another model or objective.
+        """
+        if checkpoint is None:
+            prepare(self.system.objective, self.split, self.device)
+            return
+        self.start, self.seconds = checkpoint["step"], checkpoint["seconds"]
+        self.totals.load(checkpoint["totals"], self.device)
+        load_weights(self.system, checkpoint["system"], folder)
+        self.optimizer.load_state_dict(checkpoint["optimizer"])
+
+    def checkpoint(self, step: int, seconds: float, scaler: dict[str, Any] | None = None) -> dict[str, Any]:
+        """All that is needed to go on from ``step``, bit for bit, and to build the model without the data.
+
+        Arguments:
+            step: Steps done.
+            seconds: How long they took.
+            scaler: The state of the gradients' scaler, where there is one.
+        """
+        return {
+            "system": self.system.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "totals": self.totals.state(),
+            "image_shape": self.split.image_shape,
+            "context_shape": self.split.context_shape,
+            "bin": self.split.bin,
+            "step": step,
+            "seconds": seconds,
+            "scaler": scaler,
+        }
+
+
+def accelerator_for(config: TrainConfig) -> Accelerator:
+    """The devices and processes of a run.
+
+    Raises:
+        ConfigError: fp16 without an accelerator.
+    """
+    # No buffer needs to be shared between processes but GECO's, which shares its own.
+    ddp = DistributedDataParallelKwargs(broadcast_buffers=False)
+    # Told so, processes without an accelerator work together too; untold, each would train on its own.
+    cpu = config.device == "cpu" or not torch.accelerator.is_available()
+    if config.precision == "fp16" and cpu:
+        raise ConfigError("precision fp16 needs an accelerator: use bf16 or no")
+    AcceleratorState._reset_state()  # else a second run of one Python process must have the first one's precision
+    return Accelerator(mixed_precision=config.precision, cpu=cpu, kwargs_handlers=[ddp])
+
+
+def seed_step(seed: int, step: int, rank: int = 0) -> None:
+    """Seeds torch's generator for all that a step draws in a process."""
+    torch.manual_seed(zlib.crc32(f"{seed} {step} {rank}".encode()))
