@@ -19,7 +19,9 @@ LAYERS = [
     {"classifiers"},
     {"evaluation"},
     {"training"},
+    {"sweeps"},
     {"reports"},
+    {"reproduce"},
     {"cli"},
 ]
 

@@ -9,8 +9,8 @@ from xml.etree import ElementTree
 import pytest
 
 from bridle.errors import BridleError, CheckpointError, ConfigError
-from bridle.reports import page
 from bridle.reports.page import write_report
+from bridle.reports.pieces import duration, number
 
 
 def parse(path) -> ElementTree.Element:
@@ -160,9 +160,9 @@ def test_no_run_and_a_place_that_cannot_be_written(make_run, tmp_path):
      (123456.7, "123,457"), (3.2e9, "3.200e+09"), (-4.2e-7, "-4.200e-07"), (float("nan"), "not finite")],
 )  # fmt: skip
 def test_numbers_have_four_digits(value, text):
-    assert page._number(value) == text
+    assert number(value) == text
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(41.7, "42 s"), (125, "2 min 5 s"), (7260, "2 h 1 min")])
 def test_durations_are_readable(seconds, text):
-    assert page._duration(seconds) == text
+    assert duration(seconds) == text

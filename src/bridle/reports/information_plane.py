@@ -7,36 +7,40 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogFormatter, MaxNLocator, NullLocator
 
 from bridle.reports.record import RunRecord, run_names
+from bridle.reports.style import COLOURS, DASHES, FAINT, FONT, INK, MARKERS, new_figure, style
 
-__all__ = ["FAINT", "GRID", "INK", "figure1", "nll_per_dimension", "plane"]
+__all__ = ["figure1", "nll_per_dimension", "plane", "sweep_plane"]
 
-INK, FAINT, GRID = "#24292f", "#6e7781", "#d8dee4"
-"""Colours of text, of secondary marks and of grid lines. A page may exchange them for a dark background."""
-
-# Okabe and Ito's palette, told apart by colour-blind readers too; the markers repeat what the colours say.
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 # Both ends of the map are cut off, since they vanish on a dark or on a white page.
 _ITERATIONS = LinearSegmentedColormap.from_list("iterations", colormaps["plasma"](np.linspace(0.16, 0.86, 256)))
 _POINTS = 400
 _BANDS = 40
-_FONT = 9
-_DASHES = (0, (4, 3))
 _PLANE = ("NLL (nats per dimension)", "KL (nats per image)")
 _BELOW = 14
 _TICKS = ((1, 1.5, 2, 3, 5, 7), (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9), np.arange(1, 10, 0.2))
 _ERROR = "Reconstruction error\n(RMSE, pixel units)"
+_OBJECTIVES = {
+    "geco": ("o", "GECO"),
+    "elbo": ("s", "ELBO"),
+    "annealed": ("^", "hand-annealed"),
+    "beta": ("D", "beta-VAE"),
+}
+# What belongs to an objective, not to the thing that is trained.
+_OF_THE_OBJECTIVE = {
+    *("objective", "constraints", "pncc", "fre", "lpips", "cla", "geco", "constrain_on", "beta", "annealing")
+}
 
 
 def nll_per_dimension(rmse: np.ndarray | float, bin: float) -> np.ndarray:
@@ -57,12 +61,17 @@ def nll_per_dimension(rmse: np.ndarray | float, bin: float) -> np.ndarray:
     return np.log(positive) + 0.5 * math.log(2 * math.pi * math.e) - math.log(bin)
 
 
-def figure1(record: RunRecord) -> Figure:
+def figure1(record: RunRecord, equivalent_beta: np.ndarray | None = None) -> Figure:
     """A run's trajectory in the information plane, beside its error and its multiplier over the iterations.
 
     The colour is the iteration in all the panels, as in the paper's figure 1. A run with other constraints than
     ``re`` gets a pair of panels (value against kappa, multiplier) for each; one without constraints shows sigma and
     the weight of its KL.
+
+    Arguments:
+        record: The run.
+        equivalent_beta: For a run under ``re`` alone: what to draw in the place of the multiplier, the weight of the KL
+            that would have moved the weights the same way, a number for each row of the metrics.
 
     Raises:
         ValueError: A run whose ``metrics.csv`` has no rows.
@@ -72,18 +81,18 @@ def figure1(record: RunRecord) -> Figure:
     norm = _iteration_norm(record.metrics["step"])
     names = list(record.constraints)
     if set(names) <= {"re"}:
-        figure = _figure(4.3)
+        figure = new_figure(4.3)
         cells = figure.add_gridspec(2, 2, width_ratios=(1.1, 1))
         trajectory, error, weight = (figure.add_subplot(c) for c in (cells[:, 0], cells[0, 1], cells[1, 1]))
         bottom = [weight]
         if names:
-            _constraint(error, weight, record, "re", norm)
+            _constraint(error, weight, record, "re", norm, equivalent_beta)
         else:
             _curve(error, record, "rmse", norm, _ERROR)
             _dashed(error, record, "sigma", "sigma of the likelihood")
             _curve(weight, record, "beta", norm, "Weight of the KL\n(beta)")
     else:
-        figure = _figure(3.4 + 2.1 * len(names))
+        figure = new_figure(3.4 + 2.1 * len(names))
         cells = figure.add_gridspec(1 + len(names), 2, height_ratios=(1.6, *(1 for _ in names)))
         trajectory = figure.add_subplot(cells[0, :] if "re" in names else cells[0, 0])
         if "re" not in names:
@@ -93,10 +102,10 @@ def figure1(record: RunRecord) -> Figure:
             _constraint(value, multiplier, record, name, norm)
             bottom = [value, multiplier]
     for axes in bottom:
-        axes.set_xlabel("Iteration", size=_FONT, color=INK)
+        axes.set_xlabel("Iteration", size=FONT, color=INK)
 
     x, y = nll_per_dimension(record.metrics["rmse"], record.bin), record.metrics["kl"]
-    _style(trajectory, *_PLANE)
+    style(trajectory, *_PLANE)
     trajectory.margins(x=0.07)
     _gradient(trajectory, x, y, record.metrics["step"], norm)
     _scale_y(trajectory, y)
@@ -115,9 +124,9 @@ def plane(records: Sequence[RunRecord]) -> Figure:
     Arguments:
         records: The runs, at least one. They are named by their folders, see :func:`run_names`.
     """
-    figure = _figure(max(4.4, 1.2 + 0.27 * len(records)))
+    figure = new_figure(max(4.4, 1.2 + 0.27 * len(records)))
     axes = figure.add_subplot()
-    _style(axes, *_PLANE)
+    style(axes, *_PLANE)
     ends = [
         (float(nll_per_dimension(rmse, r.bin)), kl)
         for r in records
@@ -127,7 +136,7 @@ def plane(records: Sequence[RunRecord]) -> Figure:
     if len(seen):
         _limits(axes, seen)
     for i, record in enumerate(records):
-        colour, marker = _COLOURS[i % len(_COLOURS)], _MARKERS[i % len(_MARKERS)]
+        colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
         keep = _thin(record.metrics["step"])
         x = nll_per_dimension(record.metrics["rmse"], record.bin)[keep]
         axes.plot(x, record.metrics["kl"][keep], color=colour, alpha=0.35, linewidth=1.1, zorder=2)
@@ -141,20 +150,122 @@ def plane(records: Sequence[RunRecord]) -> Figure:
     return figure
 
 
-def _figure(height: float) -> Figure:
-    layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06, wspace=0.03)
-    return Figure(figsize=(10, height), layout=layout, facecolor="none")
+def sweep_plane(records: Sequence[RunRecord]) -> Figure:
+    """The end points of a sweep's runs on their training images, GECO's joined in the order of kappa (figure 2).
+
+    A colour is what was trained: a data set and a model, and whatever else the runs differ in. A mark is the
+    objective. Runs that differ in their seed alone are one point, their mean; its bars reach from the least to the
+    greatest of them.
+
+    Arguments:
+        records: The runs, at least one.
+    """
+    figure = new_figure(5.2)
+    axes = figure.add_subplot()
+    style(axes, *_PLANE)
+    points = _sweep_points(records)
+    ends = np.array([p.mean for p in points])
+    seen = ends[np.isfinite(ends).all(axis=1)].reshape(-1, 2)
+    if len(seen):
+        _limits(axes, seen)
+    trained = list(dict.fromkeys(p.trained for p in points))
+    colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(trained)}
+    several = len({tuple(p.kappas) for p in points if p.kappas}) > 1
+    for point in points:
+        marker, _ = _OBJECTIVES.get(point.objective, ("X", ""))
+        colour = colours[point.trained]
+        (x, y), spread = point.mean, point.spread
+        axes.errorbar(x, y, *reversed(spread), color=colour, linewidth=1, marker=marker, markersize=6.5,
+                      markerfacecolor=colour if point.kappas else "white", markeredgewidth=1.4, zorder=4)  # fmt: skip
+        words = [f"{name} {kappa:g}" if several else f"{kappa:g}" for name, kappa in point.kappas.items()]
+        if point.objective == "beta":
+            words = [f"beta {point.beta:g}"]
+        axes.annotate(", ".join(words), (x, y), (6, 5), textcoords="offset points", color=FAINT, size=FONT - 1)
+    for line in _lines(points):
+        axes.plot(*zip(*(p.mean for p in line), strict=True), color=colours[line[0].trained], linewidth=1.3, zorder=3)
+
+    marks = [
+        Line2D([], [], linestyle="none", marker=marker, markersize=6, color=INK, label=label,
+               markerfacecolor=INK if name == "geco" else "white")
+        for name, (marker, label) in _OBJECTIVES.items() if any(p.objective == name for p in points)
+    ]  # fmt: skip
+    marks += [Line2D([], [], color=colours[name], linewidth=3, label=name) for name in trained]
+    columns = max(1, min(len(marks), round(120 / max(len(str(m.get_label())) + 8 for m in marks))))
+    figure.legend(
+        handles=marks, loc="outside lower center", ncols=columns, frameon=False, fontsize=FONT, labelcolor=INK
+    )
+    bins = {r.bin for r in records}
+    if len(bins) == 1 and len(seen):
+        _rmse_axis(axes, bins.pop())
+    return figure
 
 
-def _style(axes: Axes, x_label: str, y_label: str) -> None:
-    axes.set_facecolor("none")
-    axes.set_xlabel(x_label, size=_FONT, color=INK)
-    axes.set_ylabel(y_label, size=_FONT, color=INK)
-    axes.grid(True, color=GRID, linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.tick_params(which="both", length=0, labelsize=_FONT, labelcolor=INK, pad=5)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(FAINT)
+@dataclass(frozen=True)
+class _SweepPoint:
+    """Runs that differ in their seed alone. ``mean``: NLL and KL; ``spread``: how far the others lie below and above
+    it, for each of the two; ``kind``: what tells lines of one colour apart."""
+
+    trained: str
+    objective: str
+    kind: str
+    kappas: dict[str, float]
+    beta: float
+    mean: tuple[float, float]
+    spread: tuple[np.ndarray, np.ndarray]
+
+
+def _sweep_points(records: Sequence[RunRecord]) -> list[_SweepPoint]:
+    flat = [_flat(r.config) for r in records]
+    varied = [k for k in dict.fromkeys(k for f in flat for k in f) if len({repr(f.get(k)) for f in flat}) > 1]
+
+    def differing(values: dict[str, object], of_the_objective: bool) -> str:
+        keys = [
+            k for k in varied
+            if k in values and k != "seed" and (k.partition(".")[0] in _OF_THE_OBJECTIVE) == of_the_objective
+            and not k.endswith(".class_path") and not k.startswith("constraints.")
+        ]  # fmt: skip
+        return ", ".join(f"{k.replace('.init_args', '')} {values[k]}" for k in keys)
+
+    groups: dict[str, list[int]] = {}
+    for i, values in enumerate(flat):
+        groups.setdefault(repr(sorted((k, repr(v)) for k, v in values.items() if k != "seed")), []).append(i)
+    points = []
+    for indices in groups.values():
+        first, values = records[indices[0]], flat[indices[0]]
+        nll = np.array([float(nll_per_dimension(records[i].rmse_train, records[i].bin)) for i in indices])
+        kl = np.array([records[i].kl_train for i in indices])
+        mean = float(nll.mean()), float(kl.mean())
+        spread = [np.array([[m - v.min()], [v.max() - m]]) for m, v in zip(mean, (nll, kl), strict=True)]
+        more = differing(values, of_the_objective=False)
+        points.append(
+            _SweepPoint(
+                trained=", ".join(filter(None, (f"{first.data}, {first.model}", more))),
+                objective=first.objective,
+                kind=differing(values, of_the_objective=True),
+                kappas={name: c.kappa for name, c in first.constraints.items()},
+                beta=first.last("beta"),
+                mean=mean,
+                spread=(spread[0], spread[1]),
+            )
+        )
+    return points
+
+
+def _lines(points: Sequence[_SweepPoint]) -> list[list[_SweepPoint]]:
+    """Points of GECO that differ in the kappa of their first constraint alone, in the order of that kappa."""
+    lines: dict[object, list[_SweepPoint]] = {}
+    for point in points:
+        if point.kappas:
+            others = tuple(point.kappas.items())[1:]
+            lines.setdefault((point.trained, point.kind, next(iter(point.kappas)), others), []).append(point)
+    return [sorted(line, key=lambda p: next(iter(p.kappas.values()))) for line in lines.values()]
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
 
 
 def _iteration_norm(steps: np.ndarray) -> Normalize:
@@ -178,7 +289,7 @@ def _gradient(axes: Axes, x: np.ndarray, y: np.ndarray, steps: np.ndarray, norm:
     keep = _thin(steps)
     keep = keep[np.isfinite(x[keep]) & np.isfinite(y[keep])]
     if not len(keep):
-        axes.text(0.5, 0.5, "no finite values", transform=axes.transAxes, ha="center", color=FAINT, size=_FONT)
+        axes.text(0.5, 0.5, "no finite values", transform=axes.transAxes, ha="center", color=FAINT, size=FONT)
         return
     points, shade = np.column_stack([x[keep], y[keep]]), np.asarray(norm(steps[keep]))
     band = np.minimum((shade * _BANDS).astype(int), _BANDS - 1)
@@ -191,7 +302,7 @@ def _gradient(axes: Axes, x: np.ndarray, y: np.ndarray, steps: np.ndarray, norm:
 
 def _curve(axes: Axes, record: RunRecord, column: str, norm: Normalize, label: str) -> None:
     """One column over the iterations."""
-    _style(axes, "", label)
+    style(axes, "", label)
     steps = record.metrics["step"]
     y = record.metrics.get(column, np.full(len(steps), np.nan))
     if isinstance(norm, LogNorm):
@@ -204,11 +315,16 @@ def _curve(axes: Axes, record: RunRecord, column: str, norm: Normalize, label: s
     _scale_y(axes, y)
 
 
-def _constraint(value: Axes, multiplier: Axes, record: RunRecord, name: str, norm: Normalize) -> None:
-    """A constraint's value against its kappa, and the multiplier that keeps it there."""
+def _constraint(
+    value: Axes, weight: Axes, record: RunRecord, name: str, norm: Normalize, beta: np.ndarray | None = None
+) -> None:
+    """A constraint's value against its kappa, and the multiplier that keeps it there, or the beta in its place."""
     _curve(value, record, f"{name}.value", norm, _ERROR if name == "re" else f"{name}\n(units of kappa)")
     _dashed(value, record, f"{name}.kappa", f"kappa = {record.constraints[name].kappa:g}")
-    _curve(multiplier, record, f"{name}.multiplier", norm, f"Multiplier of {name}\n(nats)")
+    if beta is None:
+        _curve(weight, record, f"{name}.multiplier", norm, f"Multiplier of {name}\n(nats)")
+    else:
+        _curve(weight, replace(record, metrics=record.metrics | {"beta": beta}), "beta", norm, "Equivalent beta")
 
 
 def _dashed(axes: Axes, record: RunRecord, column: str, label: str) -> None:
@@ -218,8 +334,8 @@ def _dashed(axes: Axes, record: RunRecord, column: str, label: str) -> None:
     keep = _thin(record.metrics["step"])
     x, y = record.metrics["step"][keep], record.metrics[column][keep]
     keep = x >= (axes.get_xscale() == "log")
-    axes.plot(x[keep], y[keep], color=INK, linewidth=1.1, linestyle=_DASHES, zorder=4, label=label)
-    axes.legend(loc="best", frameon=False, fontsize=_FONT, labelcolor=INK, borderaxespad=0.1)
+    axes.plot(x[keep], y[keep], color=INK, linewidth=1.1, linestyle=DASHES, zorder=4, label=label)
+    axes.legend(loc="best", frameon=False, fontsize=FONT, labelcolor=INK, borderaxespad=0.1)
 
 
 def _scale_y(axes: Axes, values: np.ndarray) -> None:
@@ -265,12 +381,12 @@ def _legend(axes: Axes, records: Sequence[RunRecord], colour: str) -> None:
     kappas = sorted({(r.constraints["re"].kappa, r.bin) for r in records if "re" in r.constraints})
     for kappa, bin_ in kappas:
         line = axes.axvline(
-            float(nll_per_dimension(kappa, bin_)), color=INK, linewidth=1.1, linestyle=_DASHES, zorder=1.5
+            float(nll_per_dimension(kappa, bin_)), color=INK, linewidth=1.1, linestyle=DASHES, zorder=1.5
         )
     if kappas:
         line.set_label(f"kappa = {', '.join(f'{kappa:g}' for kappa, _ in kappas)}")
         marks.append(line)
-    axes.legend(handles=marks, loc="best", frameon=False, fontsize=_FONT, labelcolor=INK, handletextpad=0.5)
+    axes.legend(handles=marks, loc="best", frameon=False, fontsize=FONT, labelcolor=INK, handletextpad=0.5)
 
 
 def _rmse_axis(axes: Axes, bin: float) -> None:
@@ -282,9 +398,9 @@ def _rmse_axis(axes: Axes, bin: float) -> None:
             break
     upper = axes.secondary_xaxis("top")
     upper.set_xticks(nll_per_dimension(np.array(ticks), bin), [f"{t:g}" for t in ticks])
-    upper.tick_params(length=0, labelsize=_FONT, labelcolor=FAINT, pad=2)
+    upper.tick_params(length=0, labelsize=FONT, labelcolor=FAINT, pad=2)
     upper.spines[:].set_visible(False)
-    upper.set_xlabel("RMSE (pixel units)", size=_FONT, color=FAINT)
+    upper.set_xlabel("RMSE (pixel units)", size=FONT, color=FAINT)
 
 
 def _limits(axes: Axes, points: np.ndarray) -> None:
@@ -309,14 +425,14 @@ def _names(axes: Axes, records: Sequence[RunRecord], size: tuple[float, float]) 
     def position(rmse: float, kl: float, bin: float) -> np.ndarray:
         return to_fraction.transform((float(nll_per_dimension(rmse, bin)), kl)) * size
 
-    line = 1.5 * _FONT
+    line = 1.5 * FONT
     ends = np.array([(position(r.rmse_train, r.kl_train, r.bin), position(r.rmse, r.kl, r.bin)) for r in records])
     taken = [(x - 6, x + 6, y) for x, y in ends.reshape(-1, 2)]
     order = [int(i) for i in np.argsort(-ends[:, 0, 1]) if np.isfinite(ends[i, 0]).all()]
     names = run_names(records)
     for i in order:
         right, level = ends[i, 0] - (8, _BELOW)
-        left = right - 0.62 * _FONT * len(names[i])
+        left = right - 0.62 * FONT * len(names[i])
         tries = [sign * k * line / 2 for k in range(2 * len(records) + 8) for sign in (1, -1)]
         shift = next(
             (t for t in tries if all(right < a or left > b or abs(level + t - y) >= line for a, b, y in taken)), 0.0
@@ -329,8 +445,8 @@ def _names(axes: Axes, records: Sequence[RunRecord], size: tuple[float, float]) 
             textcoords="offset points",
             ha="right",
             va="center",
-            color=_COLOURS[i % len(_COLOURS)],
-            size=_FONT + 0.5,
+            color=COLOURS[i % len(COLOURS)],
+            size=FONT + 0.5,
             weight="bold",
             arrowprops={"arrowstyle": "-", "color": FAINT, "linewidth": 0.6, "shrinkB": 5} if shift else None,
         )

@@ -2,51 +2,21 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import math
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import matplotlib
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from matplotlib.figure import Figure
-from PIL import Image
 
 from bridle.errors import BridleError, ConfigError
 from bridle.files import write_whole
-from bridle.reports.information_plane import FAINT, GRID, INK, figure1, plane
+from bridle.reports.information_plane import figure1, plane
+from bridle.reports.pieces import Picture, duration, environment, number, png, svg
 from bridle.reports.record import ConstraintRecord, RunRecord, run_names
 
 __all__ = ["write_report"]
 
 _CONDITIONAL = "A row an example: its context, its target, and samples given that context."
 _OBJECTIVES = {"geco": "GECO", "elbo": "ELBO", "beta": "beta-VAE", "annealed": "hand-annealed"}
-
-# What the page's colours of a figure become where the reader prefers a dark page.
-_DARK = {INK: "#e6edf3", FAINT: "#9198a1", GRID: "#30363d", "#ffffff": "#0d1117", "#0072b2": "#3a9bdc"}
-
-# The switch between text and outlines in an SVG is global in matplotlib: one writer at a time.
-_SVG_LOCK = threading.Lock()
-_SVG_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "bridle",
-    "font.family": "sans-serif",
-    "font.sans-serif": ["Segoe UI", "Helvetica Neue", "Arial", "DejaVu Sans"],
-}
-
-
-@dataclass(frozen=True)
-class _Picture:
-    """An image as a ``data:`` address, with its size in pixels; ``missing`` says why there is none."""
-
-    address: str = ""
-    width: int = 0
-    height: int = 0
-    missing: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,19 +56,13 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
 
 def _render(records: Sequence[RunRecord]) -> str:
     names = run_names(records)
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        undefined=StrictUndefined,
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2").render(
+    page = environment().get_template("report.html.j2")
+    return page.render(
         title=" and ".join(names) if len(names) <= 2 else f"{len(names)} runs",
         verdict=_verdict(records, names),
         groups=_table(records),
         names=names,
-        plane=_svg(plane(records)) if len(records) > 1 else None,
+        plane=svg(plane(records)) if len(records) > 1 else None,
         runs=[_section(record, name) for record, name in zip(records, names, strict=True)],
     )
 
@@ -110,9 +74,9 @@ def _section(record: RunRecord, name: str) -> dict[str, object]:
         "name": name,
         "facts": facts,
         "lines": [_line(name, c, record) for name, c in record.constraints.items()] or [_baseline_line(record)],
-        "figure": _svg(figure1(record)) if len(record.metrics["step"]) else _Picture(missing="metrics.csv has no rows"),
-        "reconstructions": _png(record.path / "reconstructions.png"),
-        "samples": _png(record.path / "samples.png"),
+        "figure": svg(figure1(record)) if len(record.metrics["step"]) else Picture(missing="metrics.csv has no rows"),
+        "reconstructions": png(record.path / "reconstructions.png"),
+        "samples": png(record.path / "samples.png"),
         "samples_caption": _CONDITIONAL if record.summary.get("context_shape") else "Decoded from the prior.",
         "config": record.config_text.strip(),
     }
@@ -123,7 +87,7 @@ def _verdict(records: Sequence[RunRecord], names: Sequence[str]) -> str:
     ends = [c for r in records for c in r.constraints.values()]
     bound = [name for r, name in zip(records, names, strict=True) if r.constraints]
     free = [name for r, name in zip(records, names, strict=True) if not r.constraints]
-    rate = f"at a rate of {_number(records[0].kl_train)} nats per image"
+    rate = f"at a rate of {number(records[0].kl_train)} nats per image"
     if not ends:
         return f"No constraint was stated: the error is what the objective gave{f', {rate}' if len(free) == 1 else ''}."
     held = sum(c.satisfied for c in ends)
@@ -143,8 +107,8 @@ def _verdict(records: Sequence[RunRecord], names: Sequence[str]) -> str:
 def _line(name: str, constraint: ConstraintRecord, record: RunRecord) -> dict[str, object]:
     """One constraint's end in words, with the held-out error beside it where the constraint is about that error."""
     text = (
-        f"{name}: {_number(constraint.value)} against {constraint.kappa:g}, "
-        f"multiplier {_number(constraint.multiplier, 3)} ({constraint.scale})"
+        f"{name}: {number(constraint.value)} against {constraint.kappa:g}, "
+        f"multiplier {number(constraint.multiplier, 3)} ({constraint.scale})"
     )
     if name == "re":
         excess = record.rmse / constraint.kappa - 1
@@ -152,16 +116,16 @@ def _line(name: str, constraint: ConstraintRecord, record: RunRecord) -> dict[st
             f"{abs(excess):.0%} {'above' if excess > 0 else 'below'} kappa" if math.isfinite(excess) else "no number"
         )
         where = "at kappa" if abs(excess) <= 0.01 else where
-        text += f"; on held-out images {_number(record.rmse)}, {where}"
+        text += f"; on held-out images {number(record.rmse)}, {where}"
     return {"state": "held" if constraint.satisfied else "missed", "text": text}
 
 
 def _baseline_line(record: RunRecord) -> dict[str, object]:
     beta = record.last("beta")
-    weight = "learned sigma" if record.objective == "elbo" else f"weight of the KL {_number(beta, 3)}"
+    weight = "learned sigma" if record.objective == "elbo" else f"weight of the KL {number(beta, 3)}"
     text = (
-        f"{_objective(record)}, {weight}: its error is that of kappa = {_number(record.rmse_train)}; "
-        f"on held-out images {_number(record.rmse)}"
+        f"{_objective(record)}, {weight}: its error is that of kappa = {number(record.rmse_train)}; "
+        f"on held-out images {number(record.rmse)}"
     )
     return {"state": "no constraint", "text": text}
 
@@ -174,12 +138,12 @@ def _table(records: Sequence[RunRecord]) -> list[list[_Row]]:
     """Groups of rows, a cell a run; a dash where a run has no such thing."""
 
     def numbers(label: str, unit: str, attribute: str) -> _Row:
-        return _Row(label, unit, [_number(getattr(r, attribute)) for r in records])
+        return _Row(label, unit, [number(getattr(r, attribute)) for r in records])
 
     def at_end(label: str, unit: str, column: str) -> list[_Row]:
         """What the runs without constraints ended with."""
         values = [math.nan if r.constraints else r.last(column) for r in records]
-        cells = [_number(v) if math.isfinite(v) else "–" for v in values]
+        cells = [number(v) if math.isfinite(v) else "–" for v in values]
         return [_Row(label, unit, cells)] if any(map(math.isfinite, values)) else []
 
     groups = [[_Row("Objective", "", [_objective(r) for r in records])]]
@@ -188,13 +152,13 @@ def _table(records: Sequence[RunRecord]) -> list[list[_Row]]:
         unit = "pixel units" if name == "re" else ""
         rows = [
             _Row(f"{name}: kappa", unit, [f"{c.kappa:g}" if c else "–" for c in ends]),
-            _Row(f"{name}: value, training", unit, [_number(c.value) if c else "–" for c in ends]),
+            _Row(f"{name}: value, training", unit, [number(c.value) if c else "–" for c in ends]),
             _Row(f"{name}: within 1%", "", [("held" if c.satisfied else "missed") if c else "–" for c in ends]),
             *(
                 _Row(
                     f"{name}: multiplier",
                     f"nats, {s}",
-                    [_number(c.multiplier) if c and c.scale == s else "–" for c in ends],
+                    [number(c.multiplier) if c and c.scale == s else "–" for c in ends],
                 )
                 for s in dict.fromkeys(c.scale for c in ends if c)
             ),
@@ -218,63 +182,7 @@ def _table(records: Sequence[RunRecord]) -> list[list[_Row]]:
         ],
         [
             _Row("Steps", "", [f"{r.steps:,}" for r in records]),
-            _Row("Time", "", [_duration(r.seconds) for r in records]),
+            _Row("Time", "", [duration(r.seconds) for r in records]),
             _Row("Parameters", "", [f"{r.parameters:,}" for r in records]),
         ],
     ]
-
-
-def _number(value: float, digits: int = 4) -> str:
-    """Four significant digits, one less from 0.01 to 0.1 so that errors align, no exponent from 0.0001 to a million."""
-    if not math.isfinite(value):
-        return "not finite"
-    if value != 0 and not 1e-4 <= abs(value) < 1e6:
-        return f"{value:.{digits - 1}e}"
-    magnitude = math.floor(math.log10(abs(value))) if value else 0
-    return f"{value:,.{max(0, digits - 1 - magnitude - (magnitude == -2))}f}"
-
-
-def _duration(seconds: float) -> str:
-    if not math.isfinite(seconds):
-        return "not known"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
-def _png(file: Path) -> _Picture:
-    """A picture of the run folder as it is, after a look whether it can be drawn."""
-    try:
-        content = file.read_bytes()
-        with Image.open(io.BytesIO(content)) as image:
-            image.load()
-            width, height = image.size
-    except FileNotFoundError:
-        return _Picture(missing=f"{file.name} is not in the run folder")
-    except (OSError, SyntaxError):
-        return _Picture(missing=f"{file.name} is damaged")
-    return _Picture(_address("image/png", content), width, height)
-
-
-def _svg(figure: Figure) -> _Picture:
-    """A figure as SVG that follows the reader's choice of a light or dark page."""
-    buffer = io.StringIO()
-    with _SVG_LOCK, matplotlib.rc_context(_SVG_STYLE):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    text = buffer.getvalue()
-    drawing = text[text.index("<svg") :]
-    rules = "".join(
-        f'[style*="{what}: {light}"] {{{what}: {dark} !important}}'
-        for light, dark in _DARK.items()
-        for what in ("fill", "stroke")
-    )
-    head = drawing.index(">") + 1
-    style = f"<style>@media (prefers-color-scheme: dark) {{{rules}}}</style>"
-    width, height = (round(float(inches) * 96) for inches in figure.get_size_inches())
-    return _Picture(_address("image/svg+xml", (drawing[:head] + style + drawing[head:]).encode()), width, height)
-
-
-def _address(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

@@ -1,0 +1,88 @@
+"""What is refused before the first run of a sweep starts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from bridle.constraints import CONSTRAINTS
+from bridle.data import DataSet
+from bridle.errors import BridleError, ConfigError
+from bridle.sweeps.runs import RunSpec, holds_another_run, is_finished
+from bridle.training import TrainConfig
+from bridle.training.build import build_data, build_model, build_objective
+from bridle.training.folder import RunFolder
+
+__all__ = ["refuse_misfits"]
+
+_NETWORKS = ("fre", "lpips", "cla")  # constraints that look through a classifier
+
+
+def refuse_misfits(specs: Sequence[RunSpec], out: Path) -> None:
+    """Looks at all runs of a sweep: their names, settings and folders, and whether data, model and objective fit.
+
+    Nothing is written. Data, models and objectives are built for runs that have not finished; no classifier is
+    trained.
+
+    Raises:
+        BridleError: The first misfit, with the name of its run.
+    """
+    if not specs:
+        raise ConfigError("a sweep needs at least one run")
+    name, count = Counter(spec.name for spec in specs).most_common(1)[0]
+    if count > 1:
+        raise ConfigError(f"{count} runs of the sweep have the name {name!r}: their folders would be one")
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"out: {out} is a file, not a folder")
+    for spec in specs:
+        if spec.name in ("", ".", "..") or Path(spec.name).name != spec.name:
+            raise ConfigError(f"{spec.name!r} is no name for a folder")
+        with _naming(spec):
+            spec.config.validate()
+    for spec in specs:
+        folder = RunFolder(out / spec.name)
+        if holds_another_run(spec, folder):
+            raise ConfigError(
+                f"{folder.path} holds a run with other settings: choose another --out, or move that folder away"
+            )
+        if not folder.config_file.exists():
+            folder.refuse_if_used()
+
+    data: dict[str, DataSet] = {}
+    models: set[str] = set()
+    for spec in specs:
+        if is_finished(out / spec.name):
+            continue
+        with _naming(spec):
+            key = repr(spec.config.data)
+            data.setdefault(key, build_data(spec.config))
+            split = data[key].split("train")
+            if (both := key + repr(spec.config.model)) not in models:
+                with torch.random.fork_rng(devices=[]):
+                    build_model(spec.config, split.image_shape, split.context_shape)
+                models.add(both)
+            _build_objective(spec.config, data[key])
+
+
+def _build_objective(config: TrainConfig, data: DataSet) -> None:
+    for name, kappa in config.constraints.given().items():
+        CONSTRAINTS[name].check(kappa)
+    untrained = [name for name in _NETWORKS if getattr(config, name).classifier is None]
+    config = replace(config, constraints=replace(config.constraints, **dict.fromkeys(untrained)))
+    if config.objective != "geco" or config.constraints.given():
+        split = data.split("train")
+        build_objective(config, split.image_shape, split.bin, data)
+
+
+@contextmanager
+def _naming(spec: RunSpec) -> Iterator[None]:
+    """Puts a run's name in front of what is wrong with it."""
+    try:
+        yield
+    except BridleError as error:
+        raise type(error)(f"{spec.name}: {error}") from None
