@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: install demo test lint docs benchmarks clean
+.PHONY: install demo test lint docs examples clean
 
 install: $(STAMP)
 
@@ -18,8 +18,8 @@ $(STAMP): pyproject.toml constraints.txt
 # Both commands leave the second core to the other process of a machine with two, and repeat to the bit.
 demo: export OMP_NUM_THREADS := 1
 demo: $(STAMP)
-	$(BIN)/bridle train --data Digits --model ConvVAE --constraints.re 0.1 --steps 3000 --seed 0 --out demo/geco --overwrite true
-	$(BIN)/bridle train --data Digits --model ConvVAE --objective elbo --steps 3000 --seed 0 --out demo/elbo --overwrite true
+	$(BIN)/bridle train --data Digits --model ConvVAE --constraints.re 0.1 --steps 3000 --seed 0 --out demo/geco --overwrite
+	$(BIN)/bridle train --data Digits --model ConvVAE --objective elbo --steps 3000 --seed 0 --out demo/elbo --overwrite
 	$(BIN)/bridle report demo/geco demo/elbo --out demo/report.html
 
 test: export OMP_NUM_THREADS := 1
@@ -33,6 +33,11 @@ lint: $(STAMP)
 
 docs: $(STAMP)
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build
+
+# The shell examples of the documentation, as written: about five minutes.
+examples: export OMP_NUM_THREADS := 1
+examples: $(STAMP)
+	$(BIN)/python docs/examples.py
 
 clean:
 	rm -rf $(VENV) demo docs/_build

@@ -13,11 +13,13 @@ __all__ = ["main"]
 # Kept apart from the modules, so that `bridle --help` imports none of them.
 COMMANDS = {
     "train": "train a model on images, to the error that you state",
+    "sweep": "train a grid of runs, by several processes or on a Ray cluster",
     "evaluate": "measure a run: rate, error, likelihood",
     "sample": "draw images from a trained model",
     "reconstruct": "encode and decode images with a trained model",
     "encode": "write the latents of images to a file",
     "classifier": "train a classifier that constraints look through",
+    "reproduce": "make the paper's figures and table",
     "report": "make one page of one or several runs",
     "data": "list the data sets, or draw examples of one",
 }
