@@ -48,6 +48,17 @@ def test_a_sweep_has_a_folder_a_run_a_table_and_a_page(tmp_path: Path, capsys: p
     assert (out / "table.csv").read_bytes() == table
 
 
+def test_together_gives_the_numbers_of_one_by_one(tmp_path: Path) -> None:
+    command = ["sweep", "--constraints.re", "0.2,0.3", "--steps", "10", *SMALL, "--workers", "1"]
+    assert main([*command, "--together", "--out", str(tmp_path / "together")]) == 0
+    assert main([*command, "--out", str(tmp_path / "alone")]) == 0
+    for name in ("re=0.2", "re=0.3"):
+        together, alone = (
+            json.loads((tmp_path / how / name / "summary.json").read_text()) for how in ("together", "alone")
+        )
+        assert (together["kl"], together["rmse"]) == pytest.approx((alone["kl"], alone["rmse"]), rel=1e-3)
+
+
 def test_a_failed_run_is_named_at_the_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["sweep", "--constraints.re", "0.2", "--batch", "31,32", "--accumulate", "2", "--steps", "4"]
     small = SMALL[:-2]

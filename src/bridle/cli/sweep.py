@@ -76,7 +76,12 @@ def _sweep_parser() -> ArgumentParser:
     )
     parser.add_argument("--threads", type=int, default=1, help="Threads of a run: its share of the cores.")
     parser.add_argument(
-        "--together", action="store_true", help="Train runs that differ only in kappa, seed or objective as one model."
+        "--together",
+        nargs="?",
+        type=bool,
+        const=True,
+        default=False,
+        help="Train runs that differ only in kappa, seed or objective as one model.",
     )
     add_settings(parser)
     return parser
