@@ -130,6 +130,20 @@ def test_goes_on_past_the_end(tmp_path: Path) -> None:
         resume(tmp_path / "short", steps=30)
 
 
+def test_a_run_that_is_given_more_steps_is_unfinished_until_it_has_made_them(tmp_path: Path) -> None:
+    """A sweep that finds it half-way must not take the numbers of the old end for those of the new one."""
+    train(small_config(steps=20), tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    old = folder.read_summary()
+    (folder.path / "report.html").write_text("of the old end")
+    assert resume(folder.path) == {**old, "seconds": folder.read_summary()["seconds"]}
+    assert folder.finished and (folder.path / "report.html").exists()
+    folder.go_on(small_config(steps=40), step=20)
+    assert not folder.finished and not (folder.path / "report.html").exists()
+    with pytest.raises(CheckpointError, match="has no summary.json: bridle train --resume .* finishes the run"):
+        folder.read_summary()
+
+
 def test_a_truncated_checkpoint_is_named(tmp_path: Path) -> None:
     train(small_config(), tmp_path / "run")
     files = RunFolder(tmp_path / "run").checkpoint_files()

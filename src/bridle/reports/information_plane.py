@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogFormatter, MaxNLocator, NullLocator
 
-from bridle.reports.record import RunRecord, run_names
+from bridle.reports.record import OBJECTIVES, RunRecord, run_names
 from bridle.reports.style import COLOURS, DASHES, FAINT, FONT, INK, MARKERS, new_figure, style
 
 __all__ = ["figure1", "nll_per_dimension", "plane", "sweep_plane"]
@@ -31,12 +31,7 @@ _PLANE = ("NLL (nats per dimension)", "KL (nats per image)")
 _BELOW = 14
 _TICKS = ((1, 1.5, 2, 3, 5, 7), (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9), np.arange(1, 10, 0.2))
 _ERROR = "Reconstruction error\n(RMSE, pixel units)"
-_OBJECTIVES = {
-    "geco": ("o", "GECO"),
-    "elbo": ("s", "ELBO"),
-    "annealed": ("^", "hand-annealed"),
-    "beta": ("D", "beta-VAE"),
-}
+_MARKERS = {"geco": "o", "elbo": "s", "annealed": "^", "beta": "D"}
 # What belongs to an objective, not to the thing that is trained.
 _OF_THE_OBJECTIVE = {
     *("objective", "constraints", "pncc", "fre", "lpips", "cla", "geco", "constrain_on", "beta", "annealing")
@@ -172,7 +167,7 @@ def sweep_plane(records: Sequence[RunRecord]) -> Figure:
     colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(trained)}
     several = len({tuple(p.kappas) for p in points if p.kappas}) > 1
     for point in points:
-        marker, _ = _OBJECTIVES.get(point.objective, ("X", ""))
+        marker = _MARKERS.get(point.objective, "X")
         colour = colours[point.trained]
         (x, y), spread = point.mean, point.spread
         axes.errorbar(x, y, *reversed(spread), color=colour, linewidth=1, marker=marker, markersize=6.5,
@@ -185,9 +180,9 @@ def sweep_plane(records: Sequence[RunRecord]) -> Figure:
         axes.plot(*zip(*(p.mean for p in line), strict=True), color=colours[line[0].trained], linewidth=1.3, zorder=3)
 
     marks = [
-        Line2D([], [], linestyle="none", marker=marker, markersize=6, color=INK, label=label,
+        Line2D([], [], linestyle="none", marker=marker, markersize=6, color=INK, label=OBJECTIVES[name],
                markerfacecolor=INK if name == "geco" else "white")
-        for name, (marker, label) in _OBJECTIVES.items() if any(p.objective == name for p in points)
+        for name, marker in _MARKERS.items() if any(p.objective == name for p in points)
     ]  # fmt: skip
     marks += [Line2D([], [], color=colours[name], linewidth=3, label=name) for name in trained]
     columns = max(1, min(len(marks), round(120 / max(len(str(m.get_label())) + 8 for m in marks))))

@@ -16,7 +16,6 @@ from bridle.reports.record import ConstraintRecord, RunRecord, run_names
 __all__ = ["write_report"]
 
 _CONDITIONAL = "A row an example: its context, its target, and samples given that context."
-_OBJECTIVES = {"geco": "GECO", "elbo": "ELBO", "beta": "beta-VAE", "annealed": "hand-annealed"}
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,13 @@ def _render(records: Sequence[RunRecord]) -> str:
 
 def _section(record: RunRecord, name: str) -> dict[str, object]:
     channels, height, width = record.image_shape
-    facts = [record.data, f"{width}×{height}×{channels}", record.model, _objective(record), f"{record.steps:,} steps"]
+    facts = [
+        record.data,
+        f"{width}×{height}×{channels}",
+        record.model,
+        record.objective_name,
+        f"{record.steps:,} steps",
+    ]
     return {
         "name": name,
         "facts": facts,
@@ -124,14 +129,10 @@ def _baseline_line(record: RunRecord) -> dict[str, object]:
     beta = record.last("beta")
     weight = "learned sigma" if record.objective == "elbo" else f"weight of the KL {number(beta, 3)}"
     text = (
-        f"{_objective(record)}, {weight}: its error is that of kappa = {number(record.rmse_train)}; "
+        f"{record.objective_name}, {weight}: its error is that of kappa = {number(record.rmse_train)}; "
         f"on held-out images {number(record.rmse)}"
     )
     return {"state": "no constraint", "text": text}
-
-
-def _objective(record: RunRecord) -> str:
-    return _OBJECTIVES.get(record.objective, record.objective)
 
 
 def _table(records: Sequence[RunRecord]) -> list[list[_Row]]:
@@ -146,7 +147,7 @@ def _table(records: Sequence[RunRecord]) -> list[list[_Row]]:
         cells = [number(v) if math.isfinite(v) else "–" for v in values]
         return [_Row(label, unit, cells)] if any(map(math.isfinite, values)) else []
 
-    groups = [[_Row("Objective", "", [_objective(r) for r in records])]]
+    groups = [[_Row("Objective", "", [r.objective_name for r in records])]]
     for name in dict.fromkeys(n for r in records for n in r.constraints):
         ends = [r.constraints.get(name) for r in records]
         unit = "pixel units" if name == "re" else ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -15,8 +14,12 @@ import numpy as np
 import yaml
 
 from bridle.errors import CheckpointError
+from bridle.training.folder import RunFolder
 
-__all__ = ["ConstraintRecord", "RunRecord", "run_names"]
+__all__ = ["OBJECTIVES", "ConstraintRecord", "RunRecord", "run_names"]
+
+OBJECTIVES = {"geco": "GECO", "elbo": "ELBO", "annealed": "hand-annealed", "beta": "beta-VAE"}
+"""What each objective is called on a page."""
 
 
 @dataclass(frozen=True)
@@ -72,15 +75,8 @@ class RunRecord:
             raise CheckpointError(f"{path} is no run folder: name one that `bridle train --out` has written")
         config, config_text = _read_config(path / "config.yaml")
         metrics = _read_metrics(path / "metrics.csv")
-        file = path / "summary.json"
-        if not file.exists():
-            raise CheckpointError(f"{path} has no summary.json: finish the run by `bridle train --resume {path}`")
-        try:
-            summary = json.loads(_text(file))
-        except ValueError as error:
-            raise CheckpointError(
-                f"{file} is damaged ({error}): write it anew by `bridle train --resume {path}`"
-            ) from None
+        folder = RunFolder(path)
+        summary, file = folder.read_summary(), folder.summary_file
         fields = _Fields(summary, file)
         shape = fields.get("image_shape")
         if not (isinstance(shape, list) and len(shape) == 3 and all(type(n) is int and n > 0 for n in shape)):
@@ -118,6 +114,11 @@ class RunRecord:
     def name(self) -> str:
         """The folder's own name."""
         return self.path.resolve().name
+
+    @property
+    def objective_name(self) -> str:
+        """What the objective is called on a page, such as ``beta-VAE``."""
+        return OBJECTIVES.get(self.objective, self.objective)
 
     @property
     def data(self) -> str:

@@ -13,7 +13,7 @@ from bridle.reports.information_plane import sweep_plane
 from bridle.reports.pieces import duration, environment, number, svg
 from bridle.reports.record import RunRecord
 from bridle.sweeps import RunSpec
-from bridle.sweeps.runs import is_finished
+from bridle.training.folder import RunFolder
 
 __all__ = ["write_sweep_report"]
 
@@ -22,7 +22,6 @@ _CAPTION = (
     "joined in the order of kappa, which stands beside each."
 )
 _SEEDS = " A point is the mean over seeds; its bars reach from the least to the greatest."
-_OBJECTIVES = {"geco": "GECO", "elbo": "ELBO", "beta": "beta-VAE", "annealed": "hand-annealed"}
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ def write_sweep_report(specs: Sequence[RunSpec], out: Path, failures: Mapping[st
         BridleError: A file that cannot be written.
     """
     failures = failures or {}
-    records = {spec.name: RunRecord.read(out / spec.name) for spec in specs if is_finished(out / spec.name)}
+    records = {spec.name: RunRecord.read(out / spec.name) for spec in specs if RunFolder(out / spec.name).finished}
     columns = _columns(list(records.values()))
     seeds = {record.config.get("seed") for record in records.values()}
     page = environment().get_template("sweep.html.j2")
@@ -89,7 +88,7 @@ def _columns(records: Sequence[RunRecord]) -> list[_Column]:
     def end(name: str, cell: Callable[..., str]) -> Callable[[RunRecord], str]:
         return lambda r: cell(r.constraints[name]) if name in r.constraints else "–"
 
-    columns = [_Column("Objective", "", lambda r: _OBJECTIVES.get(r.objective, r.objective))]
+    columns = [_Column("Objective", "", lambda r: r.objective_name)]
     for name in dict.fromkeys(name for record in records for name in record.constraints):
         columns += [
             _Column(f"{name}: kappa", "", end(name, lambda c: f"{c.kappa:g}")),

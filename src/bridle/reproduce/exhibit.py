@@ -17,8 +17,8 @@ from bridle.models import LatentModel
 from bridle.reports.record import RunRecord
 from bridle.reproduce.scales import MODELS, Model, Scale, Source
 from bridle.sweeps import RunSpec
-from bridle.sweeps.runs import is_finished
 from bridle.training import TrainConfig
+from bridle.training.folder import RunFolder
 from bridle.training.load import load_model
 
 __all__ = ["Claim", "Drawn", "Exhibit", "FinishedRuns", "MissingRunError", "Table", "setting"]
@@ -46,7 +46,7 @@ class FinishedRuns:
 
     def has(self, spec: RunSpec) -> bool:
         """Whether the run finished."""
-        return is_finished(self.path(spec))
+        return RunFolder(self.path(spec)).finished
 
     def model(self, spec: RunSpec, device: torch.device | str = "cpu") -> LatentModel:
         """The run's model at its end, in eval mode."""

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from bridle.sweeps.runs import RunSpec, is_finished
+from bridle.sweeps.runs import RunSpec
 from bridle.training.folder import RunFolder
 from bridle.training.progress import describe
 
@@ -32,7 +32,7 @@ class SweepView:
     def __init__(self, specs: Sequence[RunSpec], out: Path) -> None:
         self.specs, self.out = specs, out
         self.width = max(len(spec.name) for spec in specs)
-        self.open = {spec.name: spec for spec in specs if not is_finished(out / spec.name)}
+        self.open = {spec.name: spec for spec in specs if not RunFolder(out / spec.name).finished}
         # What metrics.csv was like at first: a run whose file has changed since is being trained.
         self.before = {name: _changed(out / name) for name in self.open}
         self.console = Console(stderr=True)

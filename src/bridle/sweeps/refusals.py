@@ -13,7 +13,7 @@ import torch
 from bridle.constraints import CONSTRAINTS
 from bridle.data import DataSet
 from bridle.errors import BridleError, ConfigError
-from bridle.sweeps.runs import RunSpec, holds_another_run, is_finished
+from bridle.sweeps.runs import RunSpec, holds_another_run
 from bridle.training import TrainConfig
 from bridle.training.build import build_data, build_model, build_objective
 from bridle.training.folder import RunFolder
@@ -56,7 +56,7 @@ def refuse_misfits(specs: Sequence[RunSpec], out: Path) -> None:
     data: dict[str, DataSet] = {}
     models: set[str] = set()
     for spec in specs:
-        if is_finished(out / spec.name):
+        if RunFolder(out / spec.name).finished:
             continue
         with _naming(spec):
             key = repr(spec.config.data)

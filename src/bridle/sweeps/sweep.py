@@ -14,9 +14,10 @@ from bridle.errors import ConfigError, Interrupted
 from bridle.sweeps.local import LocalEngine
 from bridle.sweeps.progress import SweepView
 from bridle.sweeps.refusals import refuse_misfits
-from bridle.sweeps.runs import RunSpec, is_finished, read_summary
+from bridle.sweeps.runs import RunSpec
 from bridle.sweeps.table import write_table
 from bridle.sweeps.work import Engine, Finish, Job, is_reported
+from bridle.training.folder import RunFolder
 
 __all__ = ["SweepResult", "run_sweep"]
 
@@ -75,7 +76,7 @@ def run_sweep(
 
     def pending(spec: RunSpec) -> bool:
         run = out / spec.name
-        return not is_finished(run) or (finish is not None and not is_reported(run))
+        return not RunFolder(run).finished or (finish is not None and not is_reported(run))
 
     groups = _groups([spec for spec in specs if pending(spec)], out, together)
     failures: dict[str, str] = {}
@@ -87,13 +88,13 @@ def run_sweep(
                     for spec in job.runs:
                         view.ended(spec, failed.get(spec.name))
         except KeyboardInterrupt:
-            done = sum(is_finished(out / spec.name) for spec in specs)
+            done = sum(RunFolder(out / spec.name).finished for spec in specs)
             raise Interrupted(
                 f"interrupted and saved, {done} of {len(specs)} runs finished: the same command goes on"
             ) from None
     names = [spec.name for spec in specs]
     result = SweepResult(
-        {name: read_summary(out / name) for name in names if is_finished(out / name)},
+        {name: folder.read_summary() for name in names if (folder := RunFolder(out / name)).finished},
         {name: failures[name] for name in names if name in failures},
     )
     write_table(specs, result.runs, out)
@@ -111,8 +112,8 @@ def _groups(specs: Sequence[RunSpec], out: Path, together: bool) -> list[tuple[R
         return [(spec,) for spec in specs]
     from bridle.training.together import group
 
-    unfinished = [spec for spec in specs if not is_finished(out / spec.name)]
-    alone = [(spec,) for spec in specs if is_finished(out / spec.name)]
+    unfinished = [spec for spec in specs if not RunFolder(out / spec.name).finished]
+    alone = [(spec,) for spec in specs if RunFolder(out / spec.name).finished]
     return [
         *alone,
         *(tuple(unfinished[i] for i in indices) for indices in group([spec.config for spec in unfinished])),

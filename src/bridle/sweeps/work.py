@@ -13,7 +13,7 @@ import torch
 
 from bridle.data import DataSet
 from bridle.errors import BridleError, Interrupted
-from bridle.sweeps.runs import RunSpec, is_finished
+from bridle.sweeps.runs import RunSpec
 from bridle.training import resume, train
 from bridle.training.build import build_data
 from bridle.training.folder import RunFolder
@@ -78,7 +78,7 @@ def is_reported(run: Path) -> bool:
 
 
 def _train(job: Job, log: Path) -> dict[str, str]:
-    unfinished = [spec for spec in job.runs if not is_finished(job.out / spec.name)]
+    unfinished = [spec for spec in job.runs if not RunFolder(job.out / spec.name).finished]
     try:
         if len(unfinished) > 1:
             from bridle.training.together import train_together
@@ -97,7 +97,7 @@ def _train(job: Job, log: Path) -> dict[str, str]:
     except Exception as error:
         line = _one_line(error, log)
         # Of several trained together, some may have got to their end all the same.
-        return {spec.name: line for spec in unfinished if not is_finished(job.out / spec.name)}
+        return {spec.name: line for spec in unfinished if not RunFolder(job.out / spec.name).finished}
     return {}
 
 
@@ -105,7 +105,7 @@ def _finish(job: Job, log: Path) -> dict[str, str]:
     failures = {}
     for spec in job.runs:
         run = job.out / spec.name
-        if job.finish is not None and is_finished(run) and not is_reported(run):
+        if job.finish is not None and RunFolder(run).finished and not is_reported(run):
             try:
                 job.finish(run, build_data(spec.config))
             except Exception as error:

@@ -28,6 +28,9 @@ from bridle.training.config import TrainConfig
 
 __all__ = ["RunFolder"]
 
+# What is made of the weights at the end of a run, and says nothing of any others.
+_OF_THE_END = ("summary.json", "evaluation.json", "samples.png", "reconstructions.png", "report.html")
+
 
 class RunFolder:
     """The files of one run.
@@ -41,6 +44,12 @@ class RunFolder:
         self.config_file = self.path / "config.yaml"
         self.metrics_file = self.path / "metrics.csv"
         self.checkpoints = self.path / "checkpoints"
+        self.summary_file = self.path / "summary.json"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has been measured at its last weights."""
+        return self.summary_file.is_file()
 
     def refuse_if_used(self) -> None:
         """Raises ConfigError if the folder holds a run already, or cannot be a folder."""
@@ -56,16 +65,28 @@ class RunFolder:
         """Starts an empty run, in place of the one that the folder may hold."""
         shutil.rmtree(self.checkpoints, ignore_errors=True)
         shutil.rmtree(self.path / "tensorboard", ignore_errors=True)
-        for name in (
-            "metrics.csv",
-            "summary.json",
-            "evaluation.json",
-            "samples.png",
-            "reconstructions.png",
-            "report.html",
-        ):
-            (self.path / name).unlink(missing_ok=True)
+        self.metrics_file.unlink(missing_ok=True)
+        self._drop_end()
         self.write_config(config)
+
+    def go_on(self, config: TrainConfig, step: int) -> None:
+        """Takes the run up again from ``step``: later rows of metrics.csv go, and a row that a crash cut off.
+
+        A run that had finished and is given more steps is no longer finished.
+        """
+        self.write_config(config)
+        if step < config.steps:
+            self._drop_end()
+        if not self.metrics_file.exists():
+            return
+        lines = self.metrics_file.read_text().splitlines(keepends=True)
+        kept = [line for line in lines[1:] if line.endswith("\n") and int(line.split(",", 1)[0]) <= step]
+        with write_whole(self.metrics_file) as file:
+            file.write("".join([*lines[:1], *kept]).encode())
+
+    def _drop_end(self) -> None:
+        for name in _OF_THE_END:
+            (self.path / name).unlink(missing_ok=True)
 
     def write_config(self, config: TrainConfig) -> None:
         """Writes config.yaml."""
@@ -87,6 +108,24 @@ class RunFolder:
         if not isinstance(values, dict):
             raise CheckpointError(f"{self.config_file} is damaged: it is no YAML mapping")
         return TrainConfig.from_dict(values)
+
+    def read_summary(self) -> dict[str, Any]:
+        """The contents of summary.json.
+
+        Raises:
+            CheckpointError: The run has not finished, or the file is damaged.
+        """
+        if not self.finished:
+            raise CheckpointError(
+                f"{self.path} has no summary.json: bridle train --resume {self.path} finishes the run"
+            )
+        try:
+            summary: dict[str, Any] = json.loads(self.summary_file.read_text())
+        except ValueError as error:
+            raise CheckpointError(
+                f"{self.summary_file} is damaged ({error}): write it anew by bridle train --resume {self.path}"
+            ) from None
+        return summary
 
     def write_json(self, name: str, values: Mapping[str, Any]) -> None:
         """Writes a JSON file of the run, such as summary.json."""
@@ -135,15 +174,6 @@ class RunFolder:
         if not isinstance(state, dict) or "step" not in state:
             raise CheckpointError(f"{files[-1]} is no checkpoint of bridle")
         return state
-
-    def truncate_metrics(self, step: int) -> None:
-        """Drops the rows of metrics.csv that come after ``step``, and a row that a crash cut off."""
-        if not self.metrics_file.exists():
-            return
-        lines = self.metrics_file.read_text().splitlines(keepends=True)
-        kept = [line for line in lines[1:] if line.endswith("\n") and int(line.split(",", 1)[0]) <= step]
-        with write_whole(self.metrics_file) as file:
-            file.write("".join([*lines[:1], *kept]).encode())
 
     def append_metrics(self, row: Mapping[str, float]) -> None:
         """Adds a row to metrics.csv; the first one writes the header."""

@@ -116,8 +116,7 @@ def _run(config: TrainConfig, folder: RunFolder, data: DataSet, checkpoint: dict
             folder.create(config)
             save(0)
         else:
-            folder.write_config(config)
-            folder.truncate_metrics(start)
+            folder.go_on(config, start)
     checkpoint_every = config.checkpoint_every or max(1, config.steps // 10)
 
     system.train()

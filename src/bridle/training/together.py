@@ -7,7 +7,6 @@ run by itself up to rounding, and any of the runs can go on alone.
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Sequence
@@ -94,11 +93,11 @@ def train_together(
     """
     folders = [RunFolder(out) for out in outs]
     _refuse_misfits(configs, folders)
-    runs = [(c, f) for c, f in zip(configs, folders, strict=True) if not _summary_file(f).exists()]
+    runs = [(c, f) for c, f in zip(configs, folders, strict=True) if not f.finished]
     failures = _train(runs, data or build_data(configs[0])) if runs else []
     if failures:
         raise TrainingError("; ".join(failures))
-    return [json.loads(_summary_file(folder).read_text()) for folder in folders]
+    return [folder.read_summary() for folder in folders]
 
 
 @dataclass(eq=False)
@@ -163,7 +162,7 @@ def _train(given: Sequence[tuple[TrainConfig, RunFolder]], data: DataSet) -> lis
         for warning in run.state.system.objective.warnings(split.bin):
             log.warning(f"{run.folder.path}: {warning}")
         if run.folder.checkpoint_files():
-            run.folder.truncate_metrics(run.state.start)
+            run.folder.go_on(run.config, run.state.start)
         else:
             run.folder.create(run.config)
             run.folder.save_checkpoint(0, run.state.checkpoint(0, 0.0))
@@ -246,10 +245,6 @@ def _keep(run: _Run, done: int, seconds: float, accelerator: Accelerator, view: 
 
 def _stacked(runs: Sequence[_Run]) -> StackedModel:
     return StackedModel([run.state.system.model for run in runs], runs[0].config.batch)
-
-
-def _summary_file(folder: RunFolder) -> Path:
-    return folder.path / "summary.json"
 
 
 def _common(config: TrainConfig) -> dict[str, Any] | None:
