@@ -96,6 +96,8 @@ def test_evaluate_measures_what_the_summary_says_and_more(run: Path, capsys: pyt
     assert evaluation["marginal"]["samples"] == 20 and evaluation["marginal"]["within_bounds"]
     assert evaluation["skipped"] == {}
     printed = capsys.readouterr().out
+    page = (run / "report.html").read_text()
+    assert f"report: {run / 'report.html'}" in printed and "bridle evaluate wrote" in page and "active latents" in page
     for words in ("active latents", "full mixture of 1,297", "at least max(0, average KL - log N)", "K = 2 (nats)"):
         assert words in printed
 

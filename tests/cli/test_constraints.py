@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,12 @@ import pytest
 import torch
 
 import bridle
-from bridle.classifiers import store
+from bridle.classifiers import load_classifier, store
 from bridle.cli.main import main
-from bridle.training import Constraints, PatchOptions, TrainConfig
-from bridle.training.build import build_objective
+from bridle.data import DataSet, Digits, SplitName, TensorSplit
+from bridle.errors import ConfigError
+from bridle.training import ClassifierOptions, Constraints, PatchOptions, TrainConfig
+from bridle.training.build import build_objective, check_constraints
 from bridle.training.folder import RunFolder
 
 SMALL = [
@@ -92,33 +95,70 @@ def test_trains_resumes_and_measures_the_same(given: str, tmp_path: Path, classi
     assert (run / "metrics.csv").read_bytes() == metrics
 
 
-def test_a_model_loads_without_its_classifier_and_another_one_is_refused(
+def test_a_run_keeps_its_classifier_and_refuses_another_one(
     tmp_path: Path, classifier: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    own, run = tmp_path / "own", tmp_path / "run"
-    command = ["classifier", "train", "--steps", "1", "--width", "4", "--blocks", "1", "--overwrite", "--out"]
+    own, run, kept = tmp_path / "own", tmp_path / "run", tmp_path / "run" / "classifiers" / "cla"
+    command = ["classifier", "train", "--steps", "1", "--width", "4", "--blocks", "1", "--out"]
     assert main([*command, str(own)]) == 0
-    assert main(["train", "--constraints.cla", "0.9", "--cla.classifier", str(own), *SMALL, "--out", str(run)]) == 0
-    assert main([*command, str(own), "--seed", "1"]) == 0
+    given = ["--constraints.cla", "0.9", "--cla.classifier", str(own)]
+    assert main(["train", *given, *SMALL, "--out", str(run)]) == 0
+    (own / "classifier.pt").unlink()
+    assert main(["evaluate", str(run)]) == 0
+    (kept / "classifier.pt").write_bytes((classifier / "classifier.pt").read_bytes())
     capsys.readouterr()
     assert main(["evaluate", str(run)]) == 2
     error = capsys.readouterr().err
     assert "is another than the run was trained by" in error and len(error.splitlines()) == 1
-    (own / "classifier.pt").unlink()
+    (kept / "classifier.pt").unlink()
     assert main(["evaluate", str(run)]) == 2
     assert "holds no classifier" in capsys.readouterr().err
     assert bridle.load(run).sample(2).shape == (2, 1, 8, 8)
+
+    # An overwritten run has the classifier that it is given now, not the one that the folder kept.
+    assert main([*command, str(own), "--seed", "1"]) == 0
+    assert main(["train", *given, *SMALL, "--out", str(run), "--overwrite"]) == 0
+    assert torch.equal(load_classifier(kept).head.weight, load_classifier(own).head.weight)
 
 
 def test_without_a_classifier_one_is_trained_first_and_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(store, "_DEFAULT_STEPS", 3)
+    monkeypatch.setattr(store, "STEPS", 3)
     for name in ("a", "b"):
         assert main(["train", "--constraints.fre", "0.5", *SMALL, "--out", str(tmp_path / name)]) == 0
         assert ("classifier: step 3/3" in capsys.readouterr().err) == (name == "a")
     assert (tmp_path / "a" / "metrics.csv").read_bytes() == (tmp_path / "b" / "metrics.csv").read_bytes()
-    assert main(["evaluate", str(tmp_path / "b")]) == 0
+
+    # Neither the cache nor where the folder lies matters to a run that has begun.
+    shutil.rmtree(tmp_path / "cache")
+    run = (tmp_path / "b").rename(tmp_path / "moved")
+    assert main(["evaluate", str(run)]) == 0
+    assert main(["train", "--resume", str(run), "--steps", "9"]) == 0
+    assert "classifier: step" not in capsys.readouterr().err and not (tmp_path / "cache").exists()
+    shutil.rmtree(run / "classifiers")
+    assert main(["evaluate", str(run)]) == 2
+    assert "lacks the classifier that constraints.fre looked through" in capsys.readouterr().err
+    assert not (tmp_path / "cache").exists()
+
+
+def test_cla_needs_labels_in_all_that_is_measured(classifier: Path) -> None:
+    class Part(DataSet):
+        classes = 10
+
+        def split(self, name: SplitName) -> TensorSplit:
+            split = Digits().split(name)
+            return TensorSplit(split.images, None if name == unlabelled else split.labels, levels=16)
+
+    config = TrainConfig(constraints=Constraints(cla=0.9), cla=ClassifierOptions(str(classifier)))
+    for unlabelled in ("train", "test"):
+        with pytest.raises(ConfigError, match=f"the data have no labels in the {unlabelled} split"):
+            check_constraints(config, (1, 8, 8), Part())
+    unlabelled = "validation"
+    check_constraints(config, (1, 8, 8), Part())
+    config.constrain_on = "validation"
+    with pytest.raises(ConfigError, match="the data have no labels in the validation split"):
+        check_constraints(config, (1, 8, 8), Part())
 
 
 def test_the_rate_is_bounded_and_the_error_minimised() -> None:
@@ -147,6 +187,11 @@ def test_the_rate_is_bounded_and_the_error_minimised() -> None:
         ("--constraints.kl 5 --constraints.re 0.1", "constraints.kl minimises the error that constraints.re bounds"),
         ("--constraints.fre 0.5 --fre.classifier absent", "absent holds no classifier"),
         ("--constraints.fre 0.5 --fre.classifier {c} --fre.layer layer9", "has no layer 'layer9': there are layer"),
+        ("--constraints.fre 0.3 --fre.layer layr2", "has no layer 'layr2': there are layer2"),
+        ("--constraints.lpips 0.3 --lpips.layers []", "lpips.layers is empty"),
+        ("--constraints.fre 0.3 --constraints.pncc 0.5 --pncc.patch 9", "pncc.patch 9 is greater than the images, 8x8"),
+        ("--constraints.fre 0.5 --geco.alpha 1", "geco.alpha must be in [0, 1), got 1"),
+        ("--constraints.fre 0.5 --geco.rate -1", "geco.rate must be positive and finite, got -1"),
         ("--constraints.fre 0.5 --fre.layr x", "unknown option --fre.layr: there are --fre.layer"),
         ("--constraints.lpips 0.5 --lpips.classifier {c} --lpips.layers []", "lpips.layers is empty"),
         ("--data ImageFolder --data.root {f} --constraints.fre 0.5", "ImageFolder has no labels to train a classifier"),

@@ -105,6 +105,14 @@ def test_a_file_and_the_command_line_which_wins(tmp_path: Path) -> None:
     assert len(grid("--config", str(file), "--seed", "5", "--model", "ConvVAE")) == 3
 
 
+@pytest.mark.parametrize("value", ['{"rate": 1}', '{"rate": 1},{"rate": 3}'])
+def test_a_group_of_settings_and_one_of_them_are_read_in_order(value: str) -> None:
+    common = ("--constraints.re", "0.1")
+    assert {spec.config.geco.rate for spec in grid(*common, "--geco", value, "--geco.rate", "2")} == {2.0}
+    rates = [spec.config.geco.rate for spec in grid(*common, "--geco.rate", "2", "--geco", value)]
+    assert rates == [1.0, 3.0][: len(rates)]
+
+
 def test_a_run_s_own_settings_are_a_sweep_s(tmp_path: Path) -> None:
     (spec,) = grid("--constraints.lpips", "0.1", "--model.latents", "8", "--steps", "9")
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(spec.config.as_dict()))

@@ -6,20 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from bridle.constraints import (
-    CLA,
-    FRE,
-    KL,
-    L1,
-    LPIPS,
-    PNCC,
-    RE,
-    SSIM,
-    ImageConstraint,
-    REChannel,
-    Reconstruction,
-    REPixel,
-)
+from bridle import constraints as c
+from bridle.constraints import ImageConstraint, Reconstruction
 from bridle.objectives import ConstrainedObjective
 
 SHAPE = (2, 8, 8)
@@ -34,21 +22,21 @@ def network() -> nn.Sequential:
 
 
 EVERY: list[tuple[ImageConstraint, int]] = [
-    (RE(0.1), 900),
-    (REPixel(0.15), 900),
-    (REChannel(0.1), 900),
-    (L1(0.08), 900),
-    (PNCC(0.8), 2500),  # contrast is free, so the pixels go on getting fainter for long
-    (PNCC(0.8, random=6), 2500),
-    (SSIM(0.8), 900),
-    (FRE(0.4, network(), "1", SHAPE), 900),
-    (LPIPS(0.05, network(), ["0", "1"], SHAPE), 900),
-    (CLA(0.6, network(), SHAPE), 2500),
-    (KL(30.0), 2500),
+    (c.RE(0.1), 900),
+    (c.REPixel(0.15), 900),
+    (c.REChannel(0.1), 900),
+    (c.L1(0.08), 900),
+    (c.PNCC(0.8), 2500),  # contrast is free, so the pixels go on getting fainter for long
+    (c.PNCC(0.8, random=6), 2500),
+    (c.SSIM(0.8), 900),
+    (c.FRE(0.4, network(), "1", SHAPE), 900),
+    (c.LPIPS(0.05, network(), ["0", "1"], SHAPE), 900),
+    (c.CLA(0.6, network(), SHAPE), 2500),
+    (c.KL(30.0), 2500),
 ]
 
 
-@pytest.mark.parametrize(("constraint", "steps"), EVERY, ids=lambda c: getattr(c, "name", ""))
+@pytest.mark.parametrize(("constraint", "steps"), EVERY, ids=lambda value: getattr(value, "name", ""))
 def test_reaches_kappa_and_stays_there(constraint: ImageConstraint, steps: int) -> None:
     torch.manual_seed(0)
     x = torch.rand(8, *SHAPE)

@@ -110,17 +110,32 @@ def test_pncc(patch: int | None, stride: int | None) -> None:
     assert value == pytest.approx(np.mean(plain), abs=2e-3)  # where no patch is flat, the paper's own
 
 
-def test_pncc_at_random_locations_is_that_of_the_grid_on_average() -> None:
-    r = pair()
-    grid, random = PNCC(0.5, patch=3, stride=2), PNCC(0.5, patch=3, stride=2, random=5)
+def test_pncc_at_random_locations() -> None:
+    """One location a draw: each value is that of some pixel where a patch fits, and every such pixel is drawn."""
+    r, size = pair(), 5
+    x, y = r.x.double().numpy(), r.x_hat.double().numpy()
+    values = []
+    for i in range(9 - size + 1):
+        for j in range(8 - size + 1):
+            correlations = []
+            for b in range(3):
+                vectors = []
+                for image in (x, y):
+                    v = image[b, :, i : i + size, j : j + size].flatten()
+                    v = np.append(v - v.mean(), 0.01 * math.sqrt(len(v)))
+                    vectors.append(v / np.linalg.norm(v))
+                correlations.append(float(vectors[0] @ vectors[1]))
+            values.append(np.mean(correlations))
     torch.manual_seed(0)
-    draws = torch.stack([random.similarity(r) for _ in range(400)])
-    assert draws.std() > 0
-    assert draws.mean().item() == pytest.approx(grid.similarity(r).item(), abs=4 * draws.std().item() / 20)
-    many = PNCC(0.5, patch=3, stride=2, random=4000)
-    assert many.similarity(r).item() == pytest.approx(grid.similarity(r).item(), abs=0.01)
-    random.eval()
-    assert random.similarity(r) == grid.similarity(r)
+    one = PNCC(0.5, patch=size, stride=4, random=1)
+    draws = np.array([one.similarity(r).item() for _ in range(400)])
+    distances = np.abs(draws[:, None] - np.array(values))
+    assert distances.min(axis=1).max() < 1e-6
+    assert set(distances.argmin(axis=1)) == set(range(20))
+
+    many, grid = PNCC(0.5, patch=size, stride=4, random=4000), PNCC(0.5, patch=size, stride=4)
+    assert many.similarity(r).item() == pytest.approx(np.mean(values), abs=0.01)
+    assert many.eval().similarity(r) == grid.similarity(r)
 
 
 def test_pncc_of_flat_patches() -> None:

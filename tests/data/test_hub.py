@@ -54,7 +54,8 @@ def test_parquet_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     data = HuggingFace(str(path))
     with caplog.at_level(logging.INFO, "bridle"):
         assert [len(data.split(name)) for name in SPLITS] == [40, 5, 5]
-    assert "40 train, 5 validation, 5 test images of 1x8x8" in caplog.messages[-1] or "images of 1x8x8" in caplog.text
+    (told,) = [r.getMessage() for r in caplog.records if r.name == "bridle"]
+    assert ": 40 train, 5 validation, 5 test images of 1x8x8, read in " in told
     assert sorted(v for name in SPLITS for v in _values(data, name)) == list(range(50))
     assert data.classes == 3
     for name in SPLITS:
@@ -73,6 +74,18 @@ def test_held_out_images_depend_on_their_bytes(tmp_path: Path) -> None:
     for name in SPLITS:
         assert set(_values(a, name)) == set(_values(b, name))
     assert len(set(_values(c, "test")) - set(_values(a, "test"))) <= 2
+
+
+def test_equal_images_fall_into_one_split(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    _table(range(5)).to_parquet(path)
+    order = _values(HuggingFace(str(path)), "validation") + _values(HuggingFace(str(path)), "test")
+    # Of 12 images one each is held out: the two that come first are there five times, on both sides of the first cut.
+    rows = [_png(v) for v in [*range(5), *(5 - 1) * order[:1], *(4 - 1) * order[1:]]]
+    datasets.Dataset.from_dict({"image": rows}).to_parquet(path)
+    data = HuggingFace(str(path))
+    assert [_values(data, "validation"), _values(data, "test")] == [5 * order[:1], 4 * order[1:]]
+    assert sorted(_values(data, "train")) == sorted(set(range(5)) - set(order))
 
 
 def test_folder_with_its_own_splits(tmp_path: Path) -> None:
@@ -157,7 +170,10 @@ def test_wrong_columns(tmp_path: Path, refused: Refused) -> None:
 def test_too_few_or_no_images(tmp_path: Path, refused: Refused) -> None:
     path = str(tmp_path / "a.parquet")
     datasets.Dataset.from_dict({"image": [_png(1), _png(2)]}).to_parquet(path)
-    with refused("too few images, 2"):
+    with refused("too few images, 2, 2 of them different"):
+        HuggingFace(path).split("train")
+    datasets.Dataset.from_dict({"image": 20 * [_png(1)]}).to_parquet(path)
+    with refused("too few images, 20, 1 of them different"):
         HuggingFace(path).split("train")
     datasets.Dataset.from_dict({"image": [b"text"]}).to_parquet(path)
     with refused("no image that can be read", "row 0"):
@@ -193,7 +209,16 @@ def test_without_the_library(tmp_path: Path, refused: Refused, monkeypatch: pyte
         HuggingFace("someone/something").split("train")
 
 
+def test_two_splits_for_one(tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"train": _table(range(9)), "val": _table(range(9, 12)), "validation": _table(range(12, 15))}
+    monkeypatch.setattr(datasets, "load_dataset", lambda *args, **kwargs: found)
+    with refused("several splits for validation: its splits are train, val, validation"):
+        HuggingFace("someone/something").split("train")
+
+
 def test_bad_settings(refused: Refused) -> None:
+    with refused("subset is 'b', and a parquet file has none", kind=ConfigError):
+        HuggingFace("a.parquet", subset="b")
     with refused("size is 0", kind=ConfigError):
         HuggingFace("a", size=0)
     with refused("channels is 2", kind=ConfigError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from bridle.evaluation import (
     measure_latents,
     prior_holes,
 )
-from bridle.models import ConvDRAW, ConvVAE, LatentModel, ModelOutput
+from bridle.models import ConvDRAW, ConvVAE, ImportanceSample, LatentModel, ModelOutput
 
 
 def small() -> ConvVAE:
@@ -75,7 +76,7 @@ def test_a_plain_model_is_measured_as_far_as_it_tells() -> None:
     assert found.importance is None and found.marginal is None and found.latents.kl is None
     assert found.skipped == {
         "KL of each latent": "the KL of Plain is no sum over latents",
-        "importance-weighted likelihood": "Plain does not tell its densities: it has no importance()",
+        "importance-weighted likelihood": "Plain does not weigh its samples: it has no importance()",
         "marginal KL": "Plain has no posterior density that can be evaluated at any z",
     }
 
@@ -87,13 +88,42 @@ def test_what_it_cannot_say_of_other_models() -> None:
     assert list(found.skipped) == ["marginal KL"]
 
 
+class Failing(ConvVAE):
+    """Fails in the middle: no more than one image is weighed, and no density found."""
+
+    def importance(
+        self, x: Tensor, context: Tensor | None = None, generator: Generator | None = None
+    ) -> ImportanceSample:
+        if len(x) > 1:
+            raise ConfigError("no weights")
+        return super().importance(x, context, generator)
+
+    def log_posterior_pairs(self, z: Tensor, params: Tensor, block: int = 2048) -> Tensor:
+        raise ConfigError("no densities")
+
+
+@pytest.mark.parametrize(("importance", "message"), [(1, "no weights"), (0, "no densities")])
+def test_an_error_in_a_measurement_is_not_taken_for_something_left_out(importance: int, message: str) -> None:
+    model = Failing((1, 8, 8), latents=4, width=4, hidden=16)
+    with pytest.raises(ConfigError, match=message):
+        evaluate(model, Digits(), importance=importance, samples=2)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"importance": -1}, "importance must be 0 or more, got -1"),
-        ({"samples": 1}, "marginal_samples must be at least 2"),
+        ({"samples": 1}, "the marginal KL needs at least 2 samples, got 1"),
+        ({"precision": "fp16"}, "precision: 'fp16' is unknown: there are fp32, bf16"),
+        ({"mixture": "half"}, "mixture: 'half' is unknown: there are full, quick, none"),
     ],
 )
-def test_settings_out_of_range_are_refused_at_once(settings: dict[str, int], message: str) -> None:
+def test_settings_out_of_range_are_refused_at_once(settings: dict[str, Any], message: str) -> None:
+    model = small()
+    model.forward = None  # type: ignore[method-assign, assignment]
     with pytest.raises(ConfigError, match=message):
-        evaluate(small(), Digits(), **settings)
+        evaluate(model, Digits(), **settings)
+
+
+def test_settings_of_what_is_not_asked_for_are_not_looked_at() -> None:
+    assert evaluate(small(), Digits(), importance=0, mixture="none", samples=1).marginal is None

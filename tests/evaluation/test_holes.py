@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -53,6 +55,16 @@ def test_a_prior_with_holes() -> None:
 
 def test_without_holes_the_ratio_is_one() -> None:
     assert prior_holes(Halves(error=0.02), dark(500)).ratio == pytest.approx(1, abs=0.02)
+
+
+def test_where_nothing_is_lost_there_is_no_ratio() -> None:
+    class Constant(Halves):
+        def decode(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+            return torch.full((len(z), 1, 8, 8), 0.5)
+
+    found = prior_holes(Constant(error=0.1), dark(20))
+    assert (found.prior, found.data, found.ratio) == (0, 0, None)
+    assert "NaN" not in json.dumps(asdict(found))
 
 
 def test_pictures_are_clipped_before_they_are_encoded() -> None:

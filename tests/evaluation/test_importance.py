@@ -118,5 +118,8 @@ def test_what_it_refuses() -> None:
         def importance(self, x: Tensor, context: Tensor | None = None, generator: Generator | None = None) -> None:
             return None
 
-    with pytest.raises(ConfigError, match="Silent does not tell its densities"):
+    with pytest.raises(ConfigError, match=r"Silent does not weigh its samples: it has no importance\(\)"):
         importance_weighted(Silent(), Linear().images(3), SIGMA, 1)
+    for n, images in ((1, 1000), (3, 1), (0, 1000)):
+        with pytest.raises(ConfigError, match=f"needs at least 2 images, got {min(n, images)}"):
+            importance_weighted(Linear(), Linear().images(n), SIGMA, 1, images)

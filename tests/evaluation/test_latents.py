@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from bridle.data import Digits, TensorSplit
+from bridle.data import TensorSplit
+from bridle.errors import ConfigError
 from bridle.evaluation import measure_latents, measure_split
 from bridle.models import NVPVAE, ConvDRAW, ConvVAE, LatentGaussians, LatentModel, ModelOutput
 
@@ -74,6 +75,42 @@ def test_the_variance_of_means_that_are_not_known() -> None:
     assert abs(found.variance[2]) < 0.01
 
 
+def drawing(shape: tuple[int, int, int] = (1, 8, 8)) -> ConvDRAW:
+    """Two steps, the second of which depends on what was drawn in the first."""
+    torch.manual_seed(0)
+    model = ConvDRAW(shape, steps=2, channels=8, latent_channels=2, scale=4)
+    for core in model.cores:
+        torch.nn.init.normal_(core.posterior_head.weight, std=0.5)
+        torch.nn.init.normal_(core.prior_head.weight, std=0.5)
+    return model
+
+
+def test_of_equal_images_no_latent_is_active() -> None:
+    """Their posteriors' means differ in the later steps, but by the noise of the earlier ones alone."""
+    model, split = drawing(), TensorSplit(noise_images(1).images.expand(1000, -1, -1, -1))
+    found = measure_latents(model, split)
+    assert (found.active, found.dimensions) == (0, 16)
+    with torch.no_grad():
+        (q_mean, _), (p_mean, p_log_std) = model.latent_gaussians(split.batch(torch.arange(1000)).x)
+    noise = ((q_mean - p_mean) / p_log_std.exp()).var(dim=0)
+    assert (noise[1] > 0.01).any(), "noise that could not be taken for activity proves nothing"
+
+
+def test_the_variance_of_means_that_depend_on_earlier_steps() -> None:
+    """Against the variance of averages over a hundred draws for each image, which have a hundredth of the noise."""
+    model, split, many = drawing(), noise_images(1000), 100
+    found = torch.tensor(measure_latents(model, split).variance)
+    x, total = split.batch(torch.arange(1000)).x, torch.zeros(1000, *found.shape)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for _ in range(many):
+            (q_mean, _), (p_mean, p_log_std) = model.latent_gaussians(x)
+            total += (q_mean - p_mean) / p_log_std.exp()
+    expected = (total / many).var(dim=0)
+    assert expected[1].max() > 0.01
+    assert (found - expected).abs().max() < 0.1 * expected.max()
+
+
 @pytest.mark.parametrize(
     "model",
     [
@@ -83,7 +120,7 @@ def test_the_variance_of_means_that_are_not_known() -> None:
 )
 def test_the_latents_kl_adds_up_to_the_rate(model) -> None:  # type: ignore[no-untyped-def]
     torch.manual_seed(0)
-    model, split = model().train(), Digits().split("test")
+    model, split = model().train(), noise_images(300)  # more than a batch
     found = measure_latents(model, split)
     assert model.training
     each = torch.tensor(found.kl)
@@ -93,6 +130,12 @@ def test_the_latents_kl_adds_up_to_the_rate(model) -> None:  # type: ignore[no-u
     assert found.n == len(split) and found.dimensions == each.numel()
     assert (each >= 0).all()
     assert measure_latents(model, split) == found
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_a_variance_needs_two_images(n: int) -> None:
+    with pytest.raises(ConfigError, match=f"needs at least 2 images, got {n}"):
+        measure_latents(Known(tells=True), noise_images(n))
 
 
 def test_an_untrained_flow_uses_no_latent() -> None:

@@ -14,7 +14,7 @@ from torch.distributions import Normal
 from bridle.data import Digits, TensorSplit
 from bridle.errors import ConfigError
 from bridle.evaluation import marginal_kl
-from bridle.evaluation.marginal import _part, _parts, _uniform
+from bridle.evaluation.marginal import Precision, _part, _parts, _uniform
 from bridle.models import NVPVAE, ConvDRAW, ConvVAE, HasPosteriorDensity, LatentModel, ModelOutput
 from bridle.models.gaussian import gaussian_kl, gaussian_log_prob, gaussian_sample, standard_normal_log_prob
 
@@ -192,8 +192,8 @@ def test_the_quick_mode_s_mixture_is_unbiased() -> None:
 
     def density(others: tuple[int, ...]) -> float:
         """q(z) / q(z | x) at the same z each time."""
-        *_, term = _part(model, model, split, own, torch.tensor(others), "fp32", Generator().manual_seed(0))
-        assert term is not None
+        noise = Generator().manual_seed(0)
+        term, _ = _part(model, model, split, own, torch.tensor(others), "fp32", noise, lambda: None)
         return math.exp(-term.item())
 
     with torch.no_grad():
@@ -263,6 +263,7 @@ def test_bfloat16_costs_a_hundredth_of_a_nat() -> None:
     double = marginal_kl(model.double(), Doubled(split), samples=200)
     assert rough.marginal_kl != exact.marginal_kl
     assert rough.average_kl == exact.average_kl
+    assert [r.precision for r in (exact, rough, double)] == ["fp32", "bf16", "fp64"]
     assert 1 < exact.information < math.log(len(split)) - 1, "posteriors that overlap, but not wholly"
     assert abs(rough.marginal_kl - exact.marginal_kl) < 0.01 < exact.standard_error
     # Noise in float64 is other noise, so that here the two agree as two estimates do.
@@ -311,6 +312,11 @@ def test_gaussian_pairs_are_exact_where_the_posterior_is_narrowest() -> None:
         assert torch.allclose(pairs, expected, rtol=1e-12, atol=1e-7)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_precision_is_the_one_that_was_used(precision: Precision) -> None:
+    assert marginal_kl(build_gaussian(), Digits().split("test"), samples=2, precision=precision).precision == "fp64"
+
+
 def test_what_it_refuses() -> None:
     split = Digits().split("test")
     small = {"width": 4, "hidden": 16, "latents": 4}
@@ -319,8 +325,12 @@ def test_what_it_refuses() -> None:
         (ConvVAE((1, 8, 8), (1, 8, 8), **small), {}, r"this ConvVAE is conditional: .* against p\(z \| context\)"),
         (ConvVAE((1, 8, 8), **small), {"samples": 1}, "needs at least 2 samples, got 1"),
         (ConvVAE((1, 8, 8), **small), {"components": 2}, "needs at least 3 components, got 2"),
+        (ConvVAE((1, 8, 8), **small), {"precision": "fp16"}, "precision: 'fp16' is unknown: there are fp32, bf16"),
     ]
     for model, settings, message in cases:
         with pytest.raises(ConfigError, match=message) as error:
             marginal_kl(model, split, **settings)
         assert "\n" not in str(error.value)
+    alone = Tabled(torch.zeros(1, 2), torch.zeros(1, 2))
+    with pytest.raises(ConfigError, match="needs at least 2 images, got 1"):
+        marginal_kl(alone, alone.split())

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from bridle.constraints import RE
+from bridle.constraints import PNCC, RE, Reconstruction
 from bridle.data import CIFAR10, MNIST, DataSet, SplitName, TensorSplit
 from bridle.evaluation import measure, measure_split
 from bridle.likelihood import quantized_normal_nll
@@ -82,6 +82,28 @@ def test_repeats_disturbs_nothing_and_measures_in_eval_mode() -> None:
     assert model.training and not any(model.modes)
     torch.manual_seed(2)
     assert measure(model, Random(), [RE(0.1)]) == first
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_constraints_are_measured_in_eval_mode_and_left_in_theirs(training: bool) -> None:
+    pncc, split = PNCC(0.5, patch=4, random=2).train(training), Random().split("test")
+    torch.manual_seed(1)
+    first = measure_split(Noisy(), split, [pncc])
+    torch.manual_seed(2)
+    assert measure_split(Noisy(), split, [pncc]) == first
+    assert pncc.training is training
+
+
+def test_modes_are_as_they_were_after_an_error() -> None:
+    class Broken(RE):
+        def measure(self, r: Reconstruction) -> Tensor:
+            assert not self.training
+            raise ArithmeticError
+
+    model, constraints = Noisy().train(), [PNCC(0.5, random=2).train(), Broken(0.1).train()]
+    with pytest.raises(ArithmeticError):
+        measure_split(model, Random().split("test"), constraints)
+    assert model.training and all(c.training for c in constraints)
 
 
 class Part(DataSet):

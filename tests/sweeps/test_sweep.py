@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import pytest
 
 import bridle.sweeps.work as work_module
 from bridle.errors import BridleError, ConfigError, TrainingError
-from bridle.sweeps import LocalEngine, RayEngine, RunSpec, run_sweep
+from bridle.sweeps import Job, LocalEngine, RayEngine, RunSpec, run_sweep
 from bridle.training import ClassSpec, Constraints, TrainConfig
 from bridle.training.folder import RunFolder
 
@@ -187,6 +188,23 @@ def test_a_worker_that_dies_fails_its_own_run(
     shutil.copytree(straight, out)
     result = run_sweep(specs, out, workers=1, finish=deadly.finish)
     assert result.failures == {"objective=elbo": "its process was ended by SIGKILL, as for want of memory"}
+
+
+def test_a_second_sweep_in_one_folder_is_refused_while_the_first_runs(here, specs: list[RunSpec], tmp_path) -> None:
+    refused = []
+
+    class Meanwhile:
+        def run(self, jobs: Sequence[Job]) -> Generator[tuple[Job, dict[str, str]], None, None]:
+            with pytest.raises(
+                ConfigError, match="another sweep is running in .*: wait for its end, or choose"
+            ) as error:
+                run_sweep(specs, tmp_path, engine=here)
+            refused.append(str(error.value))
+            yield jobs[0], {specs[0].name: "not tried"}
+
+    run_sweep(specs[:1], tmp_path, engine=Meanwhile())
+    assert len(refused) == 1 and "\n" not in refused[0] and not here.done
+    assert not run_sweep(specs[:1], tmp_path, engine=here).failures
 
 
 def test_runs_that_differ_in_kappa_are_trained_together(

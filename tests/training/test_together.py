@@ -181,6 +181,18 @@ def test_a_finished_run_is_left_as_it_is(pair: tuple[list[TrainConfig], list[Pat
     assert [each["objective"] for each in summaries] == ["geco", "geco", "elbo"]
 
 
+def test_a_setting_that_is_a_tuple_is_a_list_in_the_folder_of_the_same_run(
+    pair: tuple[list[TrainConfig], list[Path]], tmp_path: Path
+) -> None:
+    """A finished run, so that nothing is built from these settings."""
+    run = tmp_path / "run"
+    shutil.copytree(pair[1][0], run)
+    config = replace(pair[0][0], data=ClassSpec("bridle.data.Digits", {"sizes": (8, 8)}))
+    RunFolder(run).write_config(config)
+    assert not RunFolder(run).holds_another(config) and RunFolder(run).holds_another(replace(config, seed=9))
+    assert train_together([config], [run]) == [summary(run)]
+
+
 def test_interrupted_by_the_user(
     pair: tuple[list[TrainConfig], list[Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

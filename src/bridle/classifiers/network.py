@@ -7,7 +7,10 @@ from torch import Tensor, nn
 
 from bridle.errors import ConfigError
 
-__all__ = ["Classifier"]
+__all__ = ["BLOCKS", "WIDTH", "Classifier"]
+
+WIDTH, BLOCKS = 16, 2
+"""Channels of the first layer, and residual blocks in each layer, unless others are asked for."""
 
 
 class Classifier(nn.Module):
@@ -38,7 +41,7 @@ class Classifier(nn.Module):
         (torch.Size([2, 10]), torch.Size([2, 10]))
     """
 
-    def __init__(self, channels: int, classes: int, width: int = 16, blocks: int = 2) -> None:
+    def __init__(self, channels: int, classes: int, width: int = WIDTH, blocks: int = BLOCKS) -> None:
         super().__init__()
         if channels < 1 or classes < 2 or width < 1 or blocks < 1:
             raise ConfigError(

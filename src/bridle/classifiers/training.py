@@ -10,11 +10,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from bridle.classifiers.network import Classifier
+from bridle.classifiers.network import BLOCKS, WIDTH, Classifier
 from bridle.data import BatchOrder, DataSet, Split
+from bridle.data.base import missing_labels
 from bridle.errors import ConfigError
 
-__all__ = ["accuracy", "train_classifier"]
+__all__ = ["STEPS", "accuracy", "train_classifier"]
+
+STEPS = 2000
+"""Steps of a training, unless others are asked for."""
 
 _BATCH = 128
 _RATE = 3e-3
@@ -22,9 +26,9 @@ _RATE = 3e-3
 
 def train_classifier(
     data: DataSet,
-    steps: int = 2000,
-    width: int = 16,
-    blocks: int = 2,
+    steps: int = STEPS,
+    width: int = WIDTH,
+    blocks: int = BLOCKS,
     seed: int = 0,
     device: torch.device | None = None,
     progress: bool = False,
@@ -32,7 +36,7 @@ def train_classifier(
     """Trains a classifier on the training split: Adam on the cross entropy, batches of 128, each moved by up to an
     eighth of the image, the learning rate rising to 3e-3 and falling to zero in one cycle.
 
-    The state of torch's random numbers is left as it was.
+    The state of torch's random numbers is left as it was, on every device.
 
     Arguments:
         data: A data set with labels.
@@ -54,13 +58,14 @@ def train_classifier(
     if device is None:
         device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     device = device or torch.device("cpu")
+    missing = missing_labels(data, "train")
+    if missing is not None or data.classes is None:
+        raise ConfigError(f"{type(data).__name__} has {missing} to train a classifier on")
     split = data.split("train").to(device)
-    if data.classes is None or split.batch(torch.tensor([0], device=device)).label is None:
-        raise ConfigError(f"{type(data).__name__} has no labels to train a classifier on")
     order = BatchOrder(len(split), min(_BATCH, len(split)), seed)
     shifts = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the accelerators, too
         network = Classifier(split.image_shape[0], data.classes, width, blocks)
     network = network.to(device).train()
     optimizer = torch.optim.Adam(network.parameters(), lr=_RATE, fused=device.type in ("cpu", "cuda"))
@@ -95,13 +100,20 @@ def train_classifier(
 
 @torch.no_grad()
 def accuracy(network: Classifier, split: Split) -> float:
-    """Share of the split's images whose class it knows, 0 to 1; on the network's device."""
-    device = network.head.weight.device
+    """Share of the split's images whose class it knows, 0 to 1; on the network's device, in eval mode.
+
+    Raises:
+        ConfigError: A split without labels.
+    """
+    device, training = network.head.weight.device, network.training
     split, right = split.to(device), 0
+    network.eval()
     for index in torch.arange(len(split), device=device).split(512):
         batch = split.batch(index)
-        assert batch.label is not None
+        if batch.label is None:
+            raise ConfigError("a split without labels says nothing of a classifier's accuracy")
         right += int((network(batch.x).argmax(dim=1) == batch.label).sum())
+    network.train(training)
     return right / len(split)
 
 

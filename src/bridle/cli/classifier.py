@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from bridle.classifiers import train_and_save
+from bridle.classifiers.network import BLOCKS, WIDTH
+from bridle.classifiers.training import STEPS
 from bridle.cli.parsing import make_parser, parse
+from bridle.cli.settings import data_from
 from bridle.data import DataSet
 from bridle.errors import ConfigError
-from bridle.training.build import build_data
-from bridle.training.config import ClassSpec, TrainConfig
 
 __all__ = ["run"]
 
@@ -24,9 +25,9 @@ def run(arguments: list[str]) -> None:
         help="A data set with labels: a name, or an import path.",
     )
     parser.add_argument("--out", type=str | None, default=None, help="The folder for the classifier.")
-    parser.add_argument("--steps", type=int, default=2000, help="Steps of the optimizer, each of 128 images.")
-    parser.add_argument("--width", type=int, default=16, help="Channels of the first layer.")
-    parser.add_argument("--blocks", type=int, default=2, help="Residual blocks in each of the three layers.")
+    parser.add_argument("--steps", type=int, default=STEPS, help="Steps of the optimizer, each of 128 images.")
+    parser.add_argument("--width", type=int, default=WIDTH, help="Channels of the first layer.")
+    parser.add_argument("--blocks", type=int, default=BLOCKS, help="Residual blocks in each of the three layers.")
     parser.add_argument("--seed", type=int, default=0, help="Seed of the weights and the order of the images.")
     parser.add_argument(
         "--overwrite", nargs="?", type=bool, const=True, default=False, help="Replace the classifier in the folder."
@@ -42,8 +43,6 @@ def run(arguments: list[str]) -> None:
     out = Path(namespace.out)
     if (out / "classifier.pt").exists() and not namespace.overwrite:
         raise ConfigError(f"{out} holds a classifier: choose another --out, or replace it by --overwrite")
-    spec = namespace.data.as_dict()
-    data = build_data(TrainConfig(data=ClassSpec(spec["class_path"], dict(spec.get("init_args") or {}))))
-    info = train_and_save(data, out, namespace.steps, namespace.width, namespace.blocks, namespace.seed)
+    info = train_and_save(data_from(namespace), out, namespace.steps, namespace.width, namespace.blocks, namespace.seed)
     print(f"accuracy on the test split: {info['accuracy']:.2%}")
     print(f"written: {out / 'classifier.pt'}, {out / 'classifier.json'}")

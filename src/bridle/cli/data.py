@@ -11,13 +11,12 @@ from torch import Tensor
 
 import bridle.data
 from bridle.cli.parsing import make_parser, nearest_first, parse
+from bridle.cli.settings import data_from
 from bridle.data import Batch, DataSet, Split, SplitName, TripletSplit
 from bridle.data.triplets import DEGREES
 from bridle.errors import ConfigError
 from bridle.reports.finish import save_image
 from bridle.reports.grids import image_grid, side_by_side
-from bridle.training import ClassSpec, TrainConfig
-from bridle.training.build import build_data
 
 __all__ = ["contact_sheet", "run"]
 
@@ -100,8 +99,7 @@ def _show(arguments: list[str]) -> None:
     namespace = parse(parser, arguments, {"data": DataSet})
     if namespace.n < 1:
         raise ConfigError(f"--n must be at least 1, got {namespace.n}")
-    spec = namespace.data.as_dict()
-    data = build_data(TrainConfig(data=ClassSpec(spec["class_path"], spec.get("init_args", {}))))
+    data = data_from(namespace)
     print(f"written: {save_image(contact_sheet(data, namespace.split, namespace.n, namespace.seed), namespace.out)}")
 
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
-
 from bridle.cli.parsing import make_parser, parse
 from bridle.evaluation import Evaluation, evaluate
 from bridle.evaluation.evaluate import Mixture
-from bridle.evaluation.latents import ACTIVE_ABOVE
 from bridle.evaluation.marginal import Precision
 from bridle.objectives import ConstrainedObjective
+from bridle.reports.evaluation import Line, evaluation_lines
+from bridle.reports.page import write_report
 from bridle.reports.table import print_table
 from bridle.training.build import build_data
 from bridle.training.folder import RunFolder
 from bridle.training.load import load_run
+from bridle.training.state import device_for
 from bridle.training.summary import summarize
 
 __all__ = ["run"]
@@ -24,7 +24,8 @@ __all__ = ["run"]
 
 def run(arguments: list[str]) -> None:
     """Measures a run's model at its latest checkpoint and prints the numbers; RUN/evaluation.json keeps them, by the
-    keys of summary.json and those of :class:`bridle.evaluation.Evaluation`."""
+    keys of summary.json and those of :class:`bridle.evaluation.Evaluation`, and the run's page, where there is one,
+    shows them."""
     parser = make_parser("evaluate", "Measure a run at its latest checkpoint: rate, error, likelihood, marginal KL.")
     parser.add_argument("run", type=str, metavar="RUN", help="The run's folder.")
     parser.add_argument(
@@ -43,8 +44,7 @@ def run(arguments: list[str]) -> None:
     folder = RunFolder(path)
     config = folder.read_config()
     data = build_data(config)
-    accelerated = config.device != "cpu" and torch.accelerator.is_available()
-    loaded = load_run(path, (torch.accelerator.current_accelerator() if accelerated else None) or "cpu", data)
+    loaded = load_run(path, device_for(config))
     evaluation = evaluate(
         loaded.model,
         data,
@@ -67,46 +67,27 @@ def run(arguments: list[str]) -> None:
     del further["measurements"]  # they are in the summary
     folder.write_json("evaluation.json", {**summary, **further})
     print_table({path.name: summary})
-    for title, value in _lines(evaluation):
-        print(f"{title:<58}  {value}")
+    for line in _lines(evaluation):
+        title = f"{line.label} ({line.unit})" if line.unit else line.label
+        print(f"{title:<58}  {line.value}")
     for name, reason in evaluation.skipped.items():
         print(f"skipped: {name}: {reason}")
     print(f"written: {path / 'evaluation.json'}")
+    if (page := path / "report.html").is_file():
+        print(f"report: {write_report([path], page)}")
 
 
-def _lines(evaluation: Evaluation) -> list[tuple[str, str]]:
-    """What summary.json does not have: titles and values, with standard errors."""
-    train, held_out = evaluation.measurements.train, evaluation.measurements.held_out
-    latents, holes = evaluation.latents, evaluation.holes
+def _lines(evaluation: Evaluation) -> list[Line]:
+    """What summary.json does not have, with standard errors."""
+    train, held_out, marginal = evaluation.measurements.train, evaluation.measurements.held_out, evaluation.marginal
     lines = [
-        ("KL, training images (nats)", f"{train.kl:.3f} +- {train.kl_standard_error:.3f}"),
-        ("KL, held-out images (nats)", f"{held_out.kl:.3f} +- {held_out.kl_standard_error:.3f}"),
-        (f"active latents (variance of the mean above {ACTIVE_ABOVE})", f"{latents.active} of {latents.dimensions}"),
+        Line("KL, training images", "nats", f"{train.kl:.3f} +- {train.kl_standard_error:.3f}"),
+        Line("KL, held-out images", "nats", f"{held_out.kl:.3f} +- {held_out.kl_standard_error:.3f}"),
+        *evaluation_lines(asdict(evaluation)),
     ]
-    if latents.kl is not None:
-        kl = torch.tensor(latents.kl).flatten()
-        values = f"{kl.max().item():.3f}, {kl.median().item():.3f}, {kl.min().item():.3f}"
-        lines.append(("KL of one latent: greatest, median, least (nats)", values))
-    lines += [
-        ("RMSE of prior samples, encoded and decoded (pixel units)", f"{holes.prior:.4f}"),
-        ("the same of posterior samples (pixel units)", f"{holes.data:.4f}"),
-        ("ratio of the two, 1 without holes in the prior", f"{holes.ratio:.3f}"),
-    ]
-    if (weighted := evaluation.importance) is not None:
-        value = f"{weighted.log_likelihood:.2f} +- {weighted.standard_error:.2f}"
+    if marginal is not None:
         lines += [
-            (f"log-likelihood, {weighted.n:,} held-out images, K = {weighted.k} (nats)", value),
-            ("the same (bits per dimension)", f"{weighted.bits_per_dim:.3f}"),
-        ]
-    if (marginal := evaluation.marginal) is not None:
-        value = f"{marginal.marginal_kl:.3f} +- {marginal.standard_error:.3f}"
-        outside = "" if marginal.within_bounds else ": the estimate is outside"
-        mode = "full" if marginal.components == marginal.n else "quick, biased low"
-        lines += [
-            (f"marginal KL, {mode}, {marginal.samples:,} samples, {marginal.precision} (nats)", value),
-            ("  estimator", marginal.estimator),
-            ("  at least max(0, average KL - log N) (nats)", f"{marginal.lower_bound:.3f}"),
-            ("  at most the average KL (nats)", f"{marginal.average_kl:.3f}{outside}"),
-            ("  took (seconds)", f"{marginal.seconds:.1f}"),
+            Line("  estimator", "", marginal.estimator),
+            Line("  took", "seconds", f"{marginal.seconds:.1f}"),
         ]
     return lines

@@ -66,9 +66,17 @@ def nearest_first(name: str, known: Iterable[str]) -> str:
 
 
 def values_of(option: str, arguments: Sequence[str]) -> list[str]:
-    """What is given for an option on a command line, in both its forms."""
-    following = [after for before, after in pairwise(arguments) if before == option]
-    return following + [a.partition("=")[2] for a in arguments if a.startswith(f"{option}=")]
+    """What is given for an option on a command line, in both its forms, from the first to the last.
+
+    Example:
+        >>> values_of("--seed", ["--seed=1", "--steps", "5", "--seed", "2"])
+        ['1', '2']
+    """
+    return [
+        after if given == option else given.partition("=")[2]
+        for given, after in pairwise([*arguments, ""])
+        if given == option or given.startswith(f"{option}=")
+    ]
 
 
 def _concrete_subclasses(base: type) -> list[type]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import cast, get_args
+from typing import Any, get_args
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace
@@ -12,10 +14,11 @@ from bridle.cli.parsing import nearest_first, values_of
 from bridle.data import DataSet
 from bridle.errors import ConfigError
 from bridle.models import LatentModel
-from bridle.training import TrainConfig
+from bridle.training import ClassSpec, TrainConfig
+from bridle.training.build import build_data
 from bridle.training.presets import PresetName, preset_for
 
-__all__ = ["CLASSES", "add_settings", "config_from", "with_preset"]
+__all__ = ["CLASSES", "add_settings", "config_from", "data_from", "with_preset"]
 
 CLASSES: dict[str, type] = {"data": DataSet, "model": LatentModel}
 """The options that take a class, with the base of what it may be."""
@@ -44,17 +47,28 @@ def add_settings(parser: ArgumentParser) -> None:
 
 
 def with_preset(arguments: list[str]) -> list[str]:
-    """The arguments with those of the preset put in before what the user gave, so that the latter win."""
-    name = next(iter(values_of("--preset", arguments)), None)
+    """The arguments with those of the preset put in where what the user gave wins.
+
+    The preset is the last one on the command line, or else the last one in a file. It is that of the model which the
+    arguments come to: a later argument or file wins.
+    """
+    in_files = [name for _, name in _stated("preset", arguments) if name is not None]
+    name = next(reversed(values_of("--preset", arguments) or in_files), None)
     if name is None:
         return arguments
     if name not in get_args(PresetName):
-        raise ConfigError(f"preset: {name!r} is unknown: there are {nearest_first(name, get_args(PresetName))}")
-    model = next(iter([*values_of("--model", arguments), *_models_in_files(arguments)]), "ConvVAE")
-    preset = preset_for(model, cast(PresetName, name))
+        raise ConfigError(f"preset: {name!r} is unknown: there are {nearest_first(str(name), get_args(PresetName))}")
+    models = [
+        (end, str(m["class_path"] if isinstance(m, Mapping) and "class_path" in m else m))
+        for end, m in _stated("model", arguments)
+    ]
+    model = models[-1][1] if models else "ConvVAE"
+    preset = preset_for(model, name)
     training = [f"--steps={preset.steps}", f"--batch={preset.batch}", f"--lr={preset.lr}"]
     sizes = [f"--model.{key}={value}" for key, value in preset.model.items()]
-    return [*training, f"--model={model}", *sizes, *_without("--model", _without("--preset", arguments))]
+    # The sizes stand after the last argument that names another model, which would drop them, and before all else.
+    start = max((end for end, other in models if _family(other) != _family(model)), default=0)
+    return [*training, *arguments[:start], f"--model={model}", *sizes, *arguments[start:]]
 
 
 def config_from(namespace: Namespace) -> TrainConfig:
@@ -62,26 +76,34 @@ def config_from(namespace: Namespace) -> TrainConfig:
     values = namespace.as_dict()
     own = {"data", "model", *TrainConfig().as_dict()}
     values = {name: value for name, value in values.items() if name in own}
-    for name in CLASSES:
-        values[name].setdefault("init_args", {})
-    return TrainConfig.from_dict(values)
+    return TrainConfig.from_dict(values | {name: asdict(_class_spec(values[name])) for name in CLASSES})
 
 
-def _models_in_files(arguments: list[str]) -> list[str]:
-    """The model that a file of settings names, if any; a file that cannot be read is for the parser to refuse."""
-    for file in values_of("--config", arguments):
-        try:
-            model = yaml.safe_load(Path(file).read_text())["model"]
-            return [model if isinstance(model, str) else model["class_path"]]
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
-            continue
-    return []
+def data_from(namespace: Namespace) -> DataSet:
+    """The data set among the values of a parser that takes one."""
+    return build_data(TrainConfig(data=_class_spec(namespace.as_dict()["data"])))
 
 
-def _without(option: str, arguments: list[str]) -> list[str]:
-    kept, skip = [], False
-    for argument in arguments:
-        if not skip and argument != option and not argument.startswith(f"{option}="):
-            kept.append(argument)
-        skip = argument == option
-    return kept
+def _class_spec(chosen: Mapping[str, Any]) -> ClassSpec:
+    """A class as the parser gives it, without settings where it has none."""
+    return ClassSpec(chosen["class_path"], dict(chosen.get("init_args") or {}))
+
+
+def _stated(setting: str, arguments: list[str]) -> Iterator[tuple[int, Any]]:
+    """What a command line and the files of settings on it say of a setting, in order, and how many arguments are read
+    by then. A file that cannot be read is for the parser to refuse."""
+    for i, argument in enumerate(arguments):
+        option, equals, value = argument.partition("=")
+        end = i + 1 if equals else i + 2
+        value = value if equals else "".join(arguments[i + 1 : end])
+        if option == f"--{setting}":
+            yield end, value
+        elif option == "--config":
+            try:
+                yield end, yaml.safe_load(Path(value).read_text())[setting]
+            except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
+                continue
+
+
+def _family(model: str) -> str:
+    return model.rpartition(".")[2]

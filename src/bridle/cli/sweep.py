@@ -17,6 +17,7 @@ from bridle.cli.settings import CLASSES, add_settings, config_from, with_preset
 from bridle.errors import BridleError, ConfigError
 from bridle.sweeps import Engine, LocalEngine, RayEngine, RunSpec, collapse, expand, run_sweep
 from bridle.sweeps.grid import split_values
+from bridle.sweeps.varied import varied_keys
 from bridle.training import TrainConfig
 
 __all__ = ["run"]
@@ -156,7 +157,7 @@ def _specs(parser: ArgumentParser, points: Sequence[Point], axes: Mapping[str, S
     ]
     grid = [point | dict(zip(axes, values, strict=True)) for point in kept for values in product(*axes.values())]
     configs = _configs(parser, grid)
-    varied = {o for point in grid for o in point if len({p.get(o) for p in grid}) > 1}
+    varied = set(varied_keys(grid))
     return collapse(
         [(c, {o: v for o, v in point.items() if o in varied}) for c, point in zip(configs, grid, strict=True)]
     )
@@ -176,16 +177,22 @@ def _configs(parser: ArgumentParser, grid: Sequence[Point]) -> list[TrainConfig]
     def of_classes(point: Point) -> Point:
         return {o: v for o, v in point.items() if o.partition(".")[0] in (*CLASSES, "preset")}
 
+    def others(point: Point) -> list[str]:
+        return [option for option in point if option not in of_classes(point)]
+
     values: dict[str, list[str]] = {}
     for point in grid:
-        for option in point.keys() - of_classes(point).keys():
+        for option in others(point):
             if point[option] not in values.setdefault(option, []):
                 values[option].append(point[option])
     read: dict[tuple[str, str], Any] = {}
-    for i in range(max(map(len, values.values()), default=0)):
-        some = {option: texts[i] for option, texts in sorted(values.items()) if i < len(texts)}
-        parsed = config(some)
-        read |= {(option, text): _get(parsed, option) for option, text in some.items()}
+    # A group and a setting of it, such as --geco and --geco.rate, are read apart: one would change the other.
+    for depth in {option.count(".") for option in values}:
+        level = {option: texts for option, texts in sorted(values.items()) if option.count(".") == depth}
+        for i in range(max(map(len, level.values()))):
+            some = {option: texts[i] for option, texts in level.items() if i < len(texts)}
+            parsed = config(some)
+            read |= {(option, text): _get(parsed, option) for option, text in some.items()}
 
     bases: dict[str, TrainConfig] = {}
     configs = []
@@ -195,7 +202,7 @@ def _configs(parser: ArgumentParser, grid: Sequence[Point]) -> list[TrainConfig]
         if key not in bases:
             bases[key] = config(classes)
         settled = bases[key]
-        for option in point.keys() - classes.keys():
+        for option in others(point):  # in the order given, of which the last wins
             settled = _with(settled, option, read[option, point[option]])
         configs.append(settled)
     return configs

@@ -39,8 +39,8 @@ class PNCC(Similarity):
         patch: Side of a patch in pixels; 8, or half the image's shorter side where that is less, if not given.
         stride: Pixels from one location of the grid to the next; half a patch if not given. Where it does not divide
             the way, the last rows and columns belong to no patch.
-        random: So many of the grid's locations, drawn anew for each training batch; all of them if not given, and in
-            eval mode.
+        random: So many locations, each any pixel where a patch fits, drawn anew for each training batch; those of the
+            grid if not given, and in eval mode.
 
     Raises:
         ConfigError: A setting below 1, or (from :meth:`bound`) a patch greater than the image.
@@ -68,11 +68,12 @@ class PNCC(Similarity):
 
     def similarity(self, r: Reconstruction) -> Tensor:
         size, stride = self._grid(r.x.shape[2:])
-        chosen = None
         if self.training and self.random is not None:
-            rows, columns = ((side - size) // stride + 1 for side in r.x.shape[2:])
-            chosen = torch.randint(rows * columns, (self.random,), device=r.x.device)
-        a, b = (_whitened(_patches(image.float(), size, stride, chosen)) for image in (r.x, r.x_hat))
+            corners = [torch.randint(side - size + 1, (self.random,), device=r.x.device) for side in r.x.shape[2:]]
+            patches = [_patches_at(image.float(), size, *corners) for image in (r.x, r.x_hat)]
+        else:
+            patches = [F.unfold(image.float(), size, stride=stride).transpose(1, 2) for image in (r.x, r.x_hat)]
+        a, b = map(_whitened, patches)
         return (a * b).sum(dim=-1).mean()
 
     def start(self, image_shape: tuple[int, int, int]) -> float:
@@ -88,15 +89,11 @@ class PNCC(Similarity):
         return size, self.stride or max(1, size // 2)
 
 
-def _patches(image: Tensor, size: int, stride: int, chosen: Tensor | None) -> Tensor:
-    """Patches of (B, C, H, W) as (B, patches, C * size * size): the grid's, or those of ``chosen``, indices into it."""
-    if chosen is None:
-        return F.unfold(image, size, stride=stride).transpose(1, 2)
-    columns = (image.shape[3] - size) // stride + 1
+def _patches_at(image: Tensor, size: int, top: Tensor, left: Tensor) -> Tensor:
+    """Patches of (B, C, H, W) as (B, patches, C * size * size), by the rows and columns of their upper left pixels."""
     offset = torch.arange(size, device=image.device)
-    rows = (chosen // columns * stride)[:, None] + offset
-    cols = (chosen % columns * stride)[:, None] + offset
-    return image[:, :, rows[:, :, None], cols[:, None, :]].transpose(1, 2).flatten(2)
+    rows, columns = top[:, None] + offset, left[:, None] + offset
+    return image[:, :, rows[:, :, None], columns[:, None, :]].transpose(1, 2).flatten(2)
 
 
 def _whitened(patches: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-__all__ = ["Batch", "DataSet", "Split", "SplitName", "TensorSplit"]
+__all__ = ["Batch", "DataSet", "Split", "SplitName", "TensorSplit", "missing_labels"]
 
 SplitName = Literal["train", "validation", "test"]
 
@@ -100,6 +100,22 @@ class DataSet(ABC):
         Raises:
             DataError: What is wrong with the files, and what to do, in one line.
         """
+
+
+def missing_labels(data: DataSet, *names: SplitName) -> str | None:
+    """What to say of labels that are not there: "no labels", or "no labels in the test split"; None where all of these
+    splits have labels.
+
+    Example:
+        >>> from bridle.data import Digits
+        >>> missing_labels(Digits(), "train", "test") is None
+        True
+    """
+    if data.classes is None:
+        return "no labels"
+    first = torch.tensor([0])
+    missing = next((name for name in names if data.split(name).batch(first).label is None), None)
+    return None if missing is None else f"no labels in the {missing} split"
 
 
 def _image_shape(images: Tensor) -> tuple[int, int, int]:

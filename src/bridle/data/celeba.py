@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bridle.data.base import DataSet, SplitName, TensorSplit
 from bridle.data.files import Published, locate
-from bridle.data.image import read_image
+from bridle.data.image import check_settings, read_image
 from bridle.data.threads import attempt
 from bridle.errors import ConfigError, DataError
 
@@ -46,8 +46,7 @@ class CelebA(DataSet):
     """
 
     def __init__(self, root: str | None = None, size: int = 64, attribute: str | None = None) -> None:
-        if size < 1:
-            raise ConfigError(f"CelebA: size is {size}; give the side of the images in pixels, at least 1")
+        check_settings("CelebA", size)
         self.root = root
         self.size = size
         self.attribute = attribute

@@ -24,7 +24,6 @@ class ColoredSplit:
 
     def __init__(self, base: TensorSplit, colors: Tensor) -> None:
         self.base, self.colors = base, colors
-        self.labels = base.labels
         _, height, width = base.image_shape
         self.image_shape: tuple[int, int, int] = (3, height, width)
         self.context_shape: tuple[int, int, int] | None = None

@@ -14,14 +14,11 @@ import torch
 from torch import Tensor
 
 from bridle.data.base import DataSet, SplitName, TensorSplit
-from bridle.data.image import FORMATS, image_side, read_image
+from bridle.data.image import FORMATS, LARGEST, check_settings, image_side, is_grey, number_held_out, read_image
 from bridle.data.threads import attempt
 from bridle.errors import ConfigError, DataError
 
 __all__ = ["ImageFolder", "image_files"]
-
-LARGEST = 64
-"""The greatest side, in pixels, that is chosen without being asked for."""
 
 _log = logging.getLogger("bridle")
 
@@ -42,10 +39,7 @@ class ImageFolder(DataSet):
     """
 
     def __init__(self, root: str = "", size: int | None = None, channels: Literal[1, 3] | None = None) -> None:
-        if size is not None and size < 1:
-            raise ConfigError(f"ImageFolder: size is {size}; give the side of the images in pixels, at least 1")
-        if channels not in (None, 1, 3):
-            raise ConfigError(f"ImageFolder: channels is {channels}; give 1 for grey or 3 for colour")
+        check_settings("ImageFolder", size, channels)
         self.root = root
         self.size = size
         self.channels = channels
@@ -61,7 +55,7 @@ class ImageFolder(DataSet):
         root = Path(self.root).expanduser()
         found = self._read(root, image_files(root))
         images = torch.stack([found[path] for path in sorted(found, key=lambda path: _rank(path.relative_to(root)))])
-        if self.channels is None and bool((images == images[:, :1]).all()):
+        if self.channels is None and is_grey(images):
             images = images[:, :1].contiguous()
         count, channels, size, _ = images.shape
         _log.info(
@@ -77,7 +71,7 @@ class ImageFolder(DataSet):
         if count < 3:
             _log.warning("%s: only %s: validation and test use the training images", root, _plural(count, "image"))
             return {"train": TensorSplit(images), "validation": TensorSplit(images), "test": TensorSplit(images)}
-        held_out = max(1, round(count / 10))
+        held_out = number_held_out(count)
         return {
             "train": TensorSplit(images[2 * held_out :]),
             "validation": TensorSplit(images[:held_out]),

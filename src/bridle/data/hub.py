@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from bridle.data.base import DataSet, SplitName, TensorSplit
-from bridle.data.folder import LARGEST
-from bridle.data.image import image_side, read_image
+from bridle.data.image import LARGEST, check_settings, image_side, is_grey, number_held_out, read_image
 from bridle.data.threads import attempt
 from bridle.errors import ConfigError, DataError
 
@@ -31,14 +30,14 @@ class HuggingFace(DataSet):
     """Images of a data set of the Hugging Face hub, or of a local parquet file; needs ``pip install bridle[hub]``.
 
     Its own splits are used where they exist. What is missing of validation and test is taken from the training
-    images, ten per cent of them each, at least one, in an order that depends on nothing but the images' bytes. Rows
-    whose image is absent or damaged are skipped with a warning. The images are cropped to a square, resized, and held
-    in memory.
+    images, ten per cent of them each, at least one, in an order that depends on nothing but the images' bytes; images
+    that are equal byte for byte fall into the same one. Rows whose image is absent or damaged are skipped with a
+    warning. The images are cropped to a square, resized, and held in memory.
 
     Arguments:
         path: A data set's name on the hub, such as ``ylecun/mnist``, or a local parquet file, or a local folder that
             ``datasets`` can load; required.
-        subset: Which of the data set's configurations, where it has several.
+        subset: Which of the data set's configurations, where it has several; a parquet file has none.
         image: The column of the images. Without it the only one that holds images.
         label: The column of the labels, whole numbers from 0. Without it the only one whose classes are declared; if
             there is none, there are no labels.
@@ -56,10 +55,9 @@ class HuggingFace(DataSet):
         size: int | None = None,
         channels: Literal[1, 3] | None = None,
     ) -> None:
-        if size is not None and size < 1:
-            raise ConfigError(f"HuggingFace: size is {size}; give the side of the images in pixels, at least 1")
-        if channels not in (None, 1, 3):
-            raise ConfigError(f"HuggingFace: channels is {channels}; give 1 for grey or 3 for colour")
+        check_settings("HuggingFace", size, channels)
+        if subset is not None and path.endswith(".parquet"):
+            raise ConfigError(f"HuggingFace: subset is {subset!r}, and a parquet file has none; leave it out")
         self.path = path
         self.subset = subset
         self.image = image
@@ -86,7 +84,7 @@ class HuggingFace(DataSet):
             name: _read_part(f"{self.path}, split {name}", part, image, label, size, self.channels or 3)
             for name, part in parts.items()
         }
-        if self.channels is None and all(bool((r.images == r.images[:, :1]).all()) for r in read.values()):
+        if self.channels is None and all(is_grey(r.images) for r in read.values()):
             read = {name: r._replace(images=r.images[:, :1].contiguous()) for name, r in read.items()}
         splits = _three(self.path, read)
         counts = ", ".join(f"{len(splits[name]):,} {name}" for name in splits)
@@ -116,7 +114,11 @@ class HuggingFace(DataSet):
                 f"{self.path} cannot be loaded: {' '.join(str(error).split())}; check the name and the connection, "
                 "or give a local parquet file or folder"
             ) from error
-        parts: dict[SplitName, Any] = {_ALIASES.get(name, name): part for name, part in found.items()}
+        parts: dict[SplitName, Any] = {}
+        for name, part in found.items():
+            if (ours := _ALIASES.get(name, name)) in parts:
+                raise DataError(f"{self.path} has several splits for {ours}: its splits are {', '.join(found)}")
+            parts[ours] = part
         if len(parts) == 1:
             return {"train": next(iter(parts.values()))}
         if "train" not in parts:
@@ -252,16 +254,20 @@ def _decode(row: _Row, size: int, channels: int) -> tuple[Tensor, bytes]:
 def _three(path: str, read: dict[SplitName, _Read]) -> dict[SplitName, TensorSplit]:
     """The splits, with what is missing of validation and test taken from the training images."""
     train = read["train"]
-    # By rank: rows added to the data set hardly move the others between the splits, and equal images stay together.
+    # By rank: rows added to the data set hardly move the others between the splits, and equal images lie together.
     rows = sorted(range(len(train.ranks)), key=train.ranks.__getitem__)
-    held_out = max(1, round(len(rows) / 10))
+    held_out = number_held_out(len(rows))
     splits: dict[SplitName, TensorSplit] = {}
     names: tuple[SplitName, ...] = ("validation", "test")
     for name in names:
         if name in read:
             splits[name] = TensorSplit(read[name].images, read[name].labels)
         else:
-            splits[name], rows = train.take(rows[:held_out]), rows[held_out:]
+            cut = held_out
+            while cut < len(rows) and train.ranks[rows[cut]] == train.ranks[rows[cut - 1]]:
+                cut += 1  # so that equal images stay together
+            splits[name], rows = train.take(rows[:cut]), rows[cut:]
     if not rows:
-        raise DataError(f"{path} has too few images, {len(train.ranks)}, to hold any out for validation and test")
+        images = f"{len(train.ranks)}, {len(set(train.ranks))} of them different"
+        raise DataError(f"{path} has too few images, {images}, to hold any out for validation and test")
     return {"train": train.take(sorted(rows)), **splits}

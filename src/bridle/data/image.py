@@ -11,12 +11,46 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from bridle.errors import DataError
+from bridle.errors import ConfigError, DataError
 
-__all__ = ["FORMATS", "image_side", "read_image", "read_images"]
+__all__ = [
+    "FORMATS",
+    "LARGEST",
+    "check_settings",
+    "image_side",
+    "is_grey",
+    "number_held_out",
+    "read_image",
+    "read_images",
+]
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 """The formats that are read, by Pillow's names. Named, because Pillow hands some of the others to outside programs."""
+
+LARGEST = 64
+"""The greatest side, in pixels, that is chosen without being asked for."""
+
+
+def check_settings(data: str, size: int | None, channels: int | None = None) -> None:
+    """Refuses a size below one pixel, and other channels than 1 and 3; None is chosen by what the files hold.
+
+    Raises:
+        ConfigError: The first such setting, with the name of the data set.
+    """
+    if size is not None and size < 1:
+        raise ConfigError(f"{data}: size is {size}; give the side of the images in pixels, at least 1")
+    if channels not in (None, 1, 3):
+        raise ConfigError(f"{data}: channels is {channels}; give 1 for grey or 3 for colour")
+
+
+def number_held_out(count: int) -> int:
+    """How many of so many images are held out for validation, and again for the test: ten per cent, at least one."""
+    return max(1, round(count / 10))
+
+
+def is_grey(images: Tensor) -> bool:
+    """Whether all channels of images (N, C, H, W) are equal, in every pixel of every image."""
+    return bool((images == images[:, :1]).all())
 
 
 def image_side(file: Path | IO[bytes]) -> int:

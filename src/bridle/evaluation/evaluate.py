@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from bridle.constraints import ImageConstraint
 from bridle.data import DataSet
 from bridle.errors import ConfigError
 from bridle.evaluation.holes import PriorHoles, prior_holes
-from bridle.evaluation.importance import ImportanceWeighted, importance_weighted
+from bridle.evaluation.importance import ImportanceWeighted, importance_refusal, importance_weighted
 from bridle.evaluation.latents import Latents, measure_latents
-from bridle.evaluation.marginal import MarginalKL, Precision, marginal_kl, refuse_marginal
+from bridle.evaluation.marginal import MarginalKL, Precision, check_settings, marginal_kl, marginal_refusal
 from bridle.evaluation.measure import Measurements, measure
 from bridle.models.base import LatentModel
 
@@ -61,34 +61,34 @@ def evaluate(
         precision: Of the marginal KL's densities.
 
     Raises:
-        ConfigError: A negative K, or fewer than 2 samples.
+        ConfigError: A negative K, an unknown mixture, fewer than 2 test images, or what :func:`marginal_kl` refuses of
+            its settings.
     """
     if importance < 0:
         raise ConfigError(f"importance must be 0 or more, got {importance}")
-    if samples < 2:
-        raise ConfigError(f"marginal_samples must be at least 2, got {samples}")
+    if mixture not in get_args(Mixture):
+        raise ConfigError(f"mixture: {mixture!r} is unknown: there are {', '.join(get_args(Mixture))}")
+    components = _QUICK if mixture == "quick" else None
+    if mixture != "none":
+        check_settings(samples, components, precision)
     skipped = {}
     device = next(model.parameters()).device
     train, test = data.split("train").to(device), data.split("test").to(device)
-    measurements = measure(model, data, constraints)
-    latents, holes = measure_latents(model, test), prior_holes(model, train)
+    latents = measure_latents(model, test)  # first, since it refuses too few images
+    measurements, holes = measure(model, data, constraints), prior_holes(model, train)
     if latents.kl is None:
         skipped["KL of each latent"] = f"the KL of {type(model).__name__} is no sum over latents"
-    weighted = None
-    try:
-        if importance:
-            weighted = importance_weighted(model, test, measurements.sigma_opt, importance)
-        else:
-            skipped["importance-weighted likelihood"] = "not asked for"
-    except ConfigError as error:
-        skipped["importance-weighted likelihood"] = str(error)
-    marginal = None
-    try:
-        refuse_marginal(model)
-        if mixture == "none":
-            skipped["marginal KL"] = "not asked for"
-        else:
-            marginal = marginal_kl(model, train, samples, None if mixture == "full" else _QUICK, precision)
-    except ConfigError as error:
-        skipped["marginal KL"] = str(error)
+    weighted = marginal = None
+    if importance == 0:
+        skipped["importance-weighted likelihood"] = "not asked for"
+    elif reason := importance_refusal(model, test):
+        skipped["importance-weighted likelihood"] = reason
+    else:
+        weighted = importance_weighted(model, test, measurements.sigma_opt, importance)
+    if reason := marginal_refusal(model, train):
+        skipped["marginal KL"] = reason
+    elif mixture == "none":
+        skipped["marginal KL"] = "not asked for"
+    else:
+        marginal = marginal_kl(model, train, samples, components, precision)
     return Evaluation(measurements, latents, holes, weighted, marginal, skipped)

@@ -25,13 +25,14 @@ class PriorHoles:
     """How well pictures survive being encoded and decoded.
 
     ``n``: pictures of each kind; ``prior``: root mean squared error of pictures decoded from the prior, pixel units;
-    ``data``: the same of pictures decoded from posteriors; ``ratio``: the first over the second, 1 without holes.
+    ``data``: the same of pictures decoded from posteriors; ``ratio``: the first over the second, 1 without holes, None
+    if the second is 0.
     """
 
     n: int
     prior: float
     data: float
-    ratio: float
+    ratio: float | None
 
 
 def prior_holes(model: LatentModel, split: Split, images: int = 1000) -> PriorHoles:
@@ -52,7 +53,7 @@ def prior_holes(model: LatentModel, split: Split, images: int = 1000) -> PriorHo
             prior += _squares(model, model.prior(len(batch.x), batch.context, generator), batch, generator)
             data += _squares(model, model.encode(batch.x, batch.context, generator), batch, generator)
     dimensions = len(index) * math.prod(split.image_shape)
-    ratio = math.sqrt(prior / data) if data else math.nan
+    ratio = math.sqrt(prior / data) if data else None
     return PriorHoles(len(index), math.sqrt(prior / dimensions), math.sqrt(data / dimensions), ratio)
 
 

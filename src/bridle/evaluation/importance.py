@@ -20,11 +20,11 @@ import torch
 
 from bridle.data import Split
 from bridle.errors import ConfigError
-from bridle.evaluation.passes import batches, measuring, random_points, with_progress
+from bridle.evaluation.passes import batches, measuring, number_of_batches, progress, random_points
 from bridle.likelihood import quantized_normal_nll
 from bridle.models.base import LatentModel
 
-__all__ = ["ImportanceWeighted", "importance_weighted"]
+__all__ = ["ImportanceWeighted", "importance_refusal", "importance_weighted"]
 
 
 @dataclass(frozen=True)
@@ -54,31 +54,45 @@ def importance_weighted(
         split: On the same device; usually the test split.
         sigma: Standard deviation of p(x | z), pixel units: sigma_opt.
         k: Samples of each image, at least 1; with one the bound is the ELBO.
-        images: How many images of the split, taken at random; all if it has fewer.
+        images: How many images of the split, taken at random, at least 2; all if it has fewer.
 
     Raises:
-        ConfigError: A k below 1, or a model that does not tell its densities.
+        ConfigError: A k below 1, fewer than 2 images, or a model without
+            :meth:`bridle.models.LatentModel.importance`.
     """
     if k < 1:
         raise ConfigError(f"importance: k must be at least 1, got {k}")
     index = random_points(split, images)
+    if len(index) < 2:
+        raise ConfigError(f"the standard error of a likelihood needs at least 2 images, got {len(index)}")
+    if reason := importance_refusal(model, split):
+        raise ConfigError(reason)
     bounds = []
-    with measuring(model) as generator:
-        for batch in with_progress(list(batches(model, split, index)), "importance weighting"):
+    with measuring(model) as generator, progress("importance weighting", number_of_batches(len(index))) as advance:
+        for batch in batches(model, split, index):
             total = torch.full((len(batch.x),), -torch.inf, dtype=torch.float64, device=batch.x.device)
             for _ in range(k):
                 sample = model.importance(batch.x, batch.context, generator)
-                if sample is None:
-                    raise ConfigError(f"{type(model).__name__} does not tell its densities: it has no importance()")
+                assert sample is not None
                 nll = quantized_normal_nll(batch.x, sample.x_hat, sigma, split.bin).flatten(1)
                 total = torch.logaddexp(total, -nll.sum(dim=1, dtype=torch.float64) - sample.log_ratio.double())
             bounds.append(total - math.log(k))
+            advance()
     bound = torch.cat(bounds)
     mean = bound.mean().item()
     return ImportanceWeighted(
         n=len(bound),
         k=k,
         log_likelihood=mean,
-        standard_error=bound.std(correction=min(1, len(bound) - 1)).item() / math.sqrt(len(bound)),
+        standard_error=bound.std().item() / math.sqrt(len(bound)),
         bits_per_dim=-mean / (math.prod(split.image_shape) * math.log(2)),
     )
+
+
+def importance_refusal(model: LatentModel, split: Split) -> str | None:
+    """Why the model's likelihood cannot be bounded, in one line; None if it can. Tried on one image of the split."""
+    with measuring(model) as generator:
+        first = next(batches(model, split, torch.arange(1)))
+        if model.importance(first.x, first.context, generator) is None:
+            return f"{type(model).__name__} does not weigh its samples: it has no importance()"
+    return None

@@ -18,7 +18,8 @@ import torch
 from torch import Generator, Tensor
 
 from bridle.data import Batch, Split
-from bridle.evaluation.passes import batches, measuring, random_points
+from bridle.errors import ConfigError
+from bridle.evaluation.passes import SEED, batches, measuring, random_points
 from bridle.models.base import LatentGaussians, LatentModel
 from bridle.models.gaussian import gaussian_kl
 
@@ -35,8 +36,8 @@ _SAMPLES = 16
 class Latents:
     """What each latent does. Lists are nested as z's shape without the batch.
 
-    ``n``: images; ``samples``: how many z of each image the variance was estimated from, 0 where the posterior's mean
-    is known; ``dimensions``: how many latents there are; ``active``: how many of them are active; ``variance``: of the
+    ``n``: images; ``samples``: how many z of each image the variance was estimated from, 0 where the model states its
+    Gaussians; ``dimensions``: how many latents there are; ``active``: how many of them are active; ``variance``: of the
     posterior's mean over images, in units of the prior's variance, an unbiased estimate that can fall just below zero;
     ``kl``: nats of each latent, averaged over images, None for a posterior whose KL is no sum over latents.
     """
@@ -54,15 +55,22 @@ def measure_latents(model: LatentModel, split: Split) -> Latents:
 
     Where the model states its Gaussians (:meth:`bridle.models.LatentModel.latent_gaussians`), the posterior's mean is
     taken from them, moved and scaled so that the prior is the standard normal; with a learned prior a latent that only
-    follows its prior is thereby not active. For other models, such as flows, the variance of the mean is estimated
-    from 16 samples of z for each of 2,000 images: the variance over images of the samples' average, less a sixteenth
-    of the variance within images. That assumes a prior of variance 1, and its standard error is about 0.002 for a
-    latent that is not used.
+    follows its prior is thereby not active. In a model of several steps that mean depends on the z of the steps before
+    as well, and would vary between equal images. So they are drawn twice: the covariance over images of the two means
+    is an unbiased estimate of the variance of their expectation given the image. For other models, such as flows, the
+    variance of the mean is estimated from 16 samples of z for each of 2,000 images: the variance over images of the
+    samples' average, less a sixteenth of the variance within images. That assumes a prior of variance 1, and its
+    standard error is about 0.002 for a latent that is not used.
 
     Arguments:
         model: On the device to measure on; its training mode is left as it was.
         split: On the same device; used whole where the Gaussians are known.
+
+    Raises:
+        ConfigError: Fewer than 2 images.
     """
+    if len(split) < 2:
+        raise ConfigError(f"the variance over images needs at least 2 images, got {len(split)}")
     with measuring(model) as generator:
         first = next(batches(model, split, torch.arange(1)))
         known = model.latent_gaussians(first.x, first.context, generator) is not None
@@ -72,17 +80,25 @@ def measure_latents(model: LatentModel, split: Split) -> Latents:
 
 def _by_gaussians(model: LatentModel, split: Split, generator: Generator) -> Latents:
     n = len(split)
-    mean = square = kl = torch.zeros((), dtype=torch.float64)
+    # Of its own, so that the first draws, and with them the KL, are those of :func:`bridle.evaluation.measure_split`.
+    second_generator = Generator(generator.device).manual_seed(SEED + 1)
+    first_sum = second_sum = product = kl = torch.zeros((), dtype=torch.float64, device=generator.device)
     for batch in batches(model, split):
-        known = model.latent_gaussians(batch.x, batch.context, generator)
-        assert known is not None
-        (q_mean, _), (p_mean, p_log_std) = known
-        in_prior_units = ((q_mean - p_mean) * torch.exp(-p_log_std)).double()
-        mean = mean.to(q_mean.device) + in_prior_units.sum(dim=0)
-        square = square.to(q_mean.device) + in_prior_units.square().sum(dim=0)
-        kl = kl.to(q_mean.device) + _kl_of_each(known).sum(dim=0)
-    variance = (square - mean.square() / n) / max(1, n - 1)
+        known, again = (model.latent_gaussians(batch.x, batch.context, g) for g in (generator, second_generator))
+        assert known is not None and again is not None
+        first, second = _in_prior_units(known), _in_prior_units(again)
+        first_sum = first_sum + first.sum(dim=0)
+        second_sum = second_sum + second.sum(dim=0)
+        product = product + (first * second).sum(dim=0)
+        kl = kl + _kl_of_each(known).sum(dim=0)
+    variance = (product - first_sum * second_sum / n) / (n - 1)
     return _latents(n, 0, variance, (kl / n).tolist())
+
+
+def _in_prior_units(known: LatentGaussians) -> Tensor:
+    """The posterior's means (B, ...) where the prior is the standard normal, float64."""
+    (mean, _), (prior_mean, prior_log_std) = known
+    return ((mean - prior_mean) * torch.exp(-prior_log_std)).double()
 
 
 def _by_samples(model: LatentModel, split: Split, generator: Generator) -> Latents:

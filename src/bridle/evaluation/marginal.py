@@ -20,19 +20,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Generator, Tensor
 
 from bridle.data import Split
 from bridle.errors import ConfigError
-from bridle.evaluation.passes import BATCH, SEED, batches, measuring, random_points, with_progress
+from bridle.evaluation.passes import BATCH, SEED, batches, measuring, number_of_batches, progress, random_points
 from bridle.models.base import HasPosteriorDensity, LatentModel
 
-__all__ = ["MarginalKL", "Precision", "marginal_kl", "refuse_marginal"]
+__all__ = ["MarginalKL", "Precision", "check_settings", "marginal_kl", "marginal_refusal"]
 
 Precision = Literal["fp32", "bf16"]
 
@@ -49,9 +49,10 @@ class MarginalKL:
 
     ``marginal_kl`` is ``average_kl - information``. ``n``: images of the mixture; ``samples``: z it was estimated
     with; ``components``: images whose posteriors were evaluated at each z; ``estimator``: the same in words, with
-    "biased low" for the quick mode; ``precision``: of the densities. ``lower_bound`` is max(0, average_kl - log n),
-    and ``average_kl`` is the upper bound; ``within_bounds`` says whether the estimate keeps to the bound of log n
-    exactly, and to 0 and the average KL within four standard errors. ``seconds``: what it took.
+    "biased low" for the quick mode; ``precision``: what the densities were evaluated in, fp64 where the model knows
+    better than what was asked for. ``lower_bound`` is max(0, average_kl - log n), and ``average_kl`` is the upper
+    bound; ``within_bounds`` says whether the estimate keeps to the bound of log n exactly, and to 0 and the average KL
+    within four standard errors. ``seconds``: what it took.
     """
 
     marginal_kl: float
@@ -66,7 +67,7 @@ class MarginalKL:
     n: int
     samples: int
     components: int
-    precision: Precision
+    precision: Literal["fp64", "fp32", "bf16"]
     seconds: float
 
 
@@ -86,8 +87,10 @@ def marginal_kl(
 
     The quick mode replaces the other N - 1 images of the mixture by ``components - 1`` of them, taken at random and
     weighted by (N - 1) / (components - 1). The image of z itself stays in with weight 1, so that the bound of log N
-    holds here, too. The mean of such densities is right and that of their logarithms too low, so the result is biased
-    low, except where posteriors do not overlap; no standard error tells of that.
+    holds here, too. Where it is among the others as well, it counts once, and the one fewer that are left weigh
+    (N - 1) / (components - 2) each. The mean of such densities is right and that of their logarithms too low, so the
+    result is biased low, except where posteriors do not overlap. The standard error is that of the noise alone: it
+    excludes this bias.
 
     Arguments:
         model: Unconditional, with a posterior density; on the device to measure on. Its training mode is left as it
@@ -96,11 +99,11 @@ def marginal_kl(
         samples: S, how many z, at least 2.
         components: None for the full mixture; at least 3 for the quick mode, which is the full mixture from N on.
         precision: Of the density of z under other images than its own, by autocast. A density that knows better, such
-            as a Gaussian one, is float64 whatever is stated here.
+            as a Gaussian one, is float64 whatever is stated here, and the result says so.
 
     Raises:
-        ConfigError: A model without a posterior density, a conditional one, fewer than 2 images or samples, or fewer
-            than 3 components.
+        ConfigError: A model without a posterior density, a conditional one, fewer than 2 images or samples, fewer than
+            3 components, or an unknown precision.
 
     Example:
         >>> from bridle.data import Digits
@@ -111,15 +114,15 @@ def marginal_kl(
         (True, True)
     """
     began = time.monotonic()
-    density = refuse_marginal(model)
+    check_settings(samples, components, precision)
+    if reason := marginal_refusal(model, split):
+        raise ConfigError(reason)
+    assert isinstance(model, HasPosteriorDensity)
     n = len(split)
-    for name, value, least in (("images", n, 2), ("samples", samples, 2), ("components", components, 3)):
-        if value is not None and value < least:
-            raise ConfigError(f"the marginal KL needs at least {least} {name}, got {value}")
     components = n if components is None else min(components, n)
     with measuring(model) as generator:
         average, average_error = _average_kl(model, split, generator)
-        terms = _information(model, density, split, samples, components, precision, generator)
+        terms, double = _information(model, model, split, samples, components, precision, generator)
     information = min(terms.mean().item(), math.log(n))  # the mean of equal numbers can be rounded above them
     information_error = terms.std().item() / math.sqrt(samples)
     estimate, error = average - information, math.hypot(average_error, information_error)
@@ -139,23 +142,30 @@ def marginal_kl(
         n=n,
         samples=samples,
         components=components,
-        precision=precision,
+        precision="fp64" if double else precision,
         seconds=time.monotonic() - began,
     )
 
 
-def refuse_marginal(model: LatentModel) -> HasPosteriorDensity:
-    """The model as one whose posterior density is known.
+def check_settings(samples: int, components: int | None, precision: Precision) -> None:
+    """Raises ConfigError for settings of :func:`marginal_kl` that are out of range, whatever the model."""
+    for name, value, least in (("samples", samples, 2), ("components", components, 3)):
+        if value is not None and value < least:
+            raise ConfigError(f"the marginal KL needs at least {least} {name}, got {value}")
+    if precision not in get_args(Precision):
+        raise ConfigError(f"precision: {precision!r} is unknown: there are {', '.join(get_args(Precision))}")
 
-    Raises:
-        ConfigError: It is not known, or the model is conditional.
-    """
+
+def marginal_refusal(model: LatentModel, split: Split) -> str | None:
+    """Why there is no marginal KL of this model on this split, in one line; None if there is."""
     name = type(model).__name__
     if not isinstance(model, HasPosteriorDensity):
-        raise ConfigError(f"{name} has no posterior density that can be evaluated at any z")
+        return f"{name} has no posterior density that can be evaluated at any z"
     if model.context_shape is not None:
-        raise ConfigError(f"this {name} is conditional: the paper defines no marginal KL against p(z | context)")
-    return model
+        return f"this {name} is conditional: the paper defines no marginal KL against p(z | context)"
+    if len(split) < 2:
+        return f"the marginal KL needs at least 2 images, got {len(split)}"
+    return None
 
 
 def _average_kl(model: LatentModel, split: Split, generator: Generator) -> tuple[float, float]:
@@ -164,8 +174,10 @@ def _average_kl(model: LatentModel, split: Split, generator: Generator) -> tuple
     How much noise a model's KL has is seen from 1,000 images that are taken twice: none at all if it is exact.
     """
     total = 0.0
-    for batch in with_progress(batches(model, split), "average KL", total=math.ceil(len(split) / BATCH)):
-        total += model(batch.x, batch.context, generator).kl.sum(dtype=torch.float64).item()
+    with progress("average KL", number_of_batches(len(split))) as advance:
+        for batch in batches(model, split):
+            total += model(batch.x, batch.context, generator).kl.sum(dtype=torch.float64).item()
+            advance()
     differences = torch.cat(
         [
             model(batch.x, None, generator).kl.double() - model(batch.x, None, generator).kl.double()
@@ -183,17 +195,15 @@ def _information(
     components: int,
     precision: Precision,
     generator: Generator,
-) -> Tensor:
-    """log q(z | x) - log q(z) for each of ``samples`` z of the posteriors, shape (samples,), float64, CPU."""
+) -> tuple[Tensor, bool]:
+    """log q(z | x) - log q(z) for each of ``samples`` z of the posteriors, shape (samples,), float64, CPU; and whether
+    their densities under other images were float64, too."""
     chance = Generator().manual_seed(SEED)
     own = _uniform(len(split), samples, chance)
     parts = list(_parts(own, len(split), components, chance))
-    seen = with_progress(
-        (step for part, others in parts for step in _part(model, density, split, part, others, precision, generator)),
-        "marginal KL",
-        total=sum(math.ceil(len(others) / BATCH) for _, others in parts),
-    )
-    return torch.cat([terms for terms in seen if terms is not None])
+    with progress("marginal KL", sum(number_of_batches(len(others)) for _, others in parts)) as advance:
+        done = [_part(model, density, split, part, others, precision, generator, advance) for part, others in parts]
+    return torch.cat([terms for terms, _ in done]), all(double for _, double in done)
 
 
 def _uniform(n: int, samples: int, chance: Generator) -> Tensor:
@@ -227,8 +237,10 @@ def _part(
     others: Tensor,
     precision: Precision,
     generator: Generator,
-) -> Iterator[Tensor | None]:
-    """The terms of the samples of the images ``own``, in the last of as many steps as ``others`` has batches."""
+    advance: Callable[[], None],
+) -> tuple[Tensor, bool]:
+    """The terms of the samples of the images ``own``, and whether their densities under ``others`` were float64; calls
+    ``advance`` after each batch of ``others``."""
     z_parts, log_own_parts = [], []
     for batch in batches(model, split, own):
         z_parts.append(model.encode(batch.x, None, generator))
@@ -241,16 +253,17 @@ def _part(
     log_rest = torch.full_like(log_own, -torch.inf)
     low = torch.autocast(z.device.type, torch.bfloat16, enabled=precision == "bf16")
     count = len(others) - torch.isin(own, others.to(z.device)).double()
-    steps = [part.to(z.device) for part in others.split(BATCH)]
-    for i, (batch, index) in enumerate(zip(batches(model, split, others), steps, strict=True)):
+    double = True
+    for batch, index in zip(batches(model, split, others), others.to(z.device).split(BATCH), strict=True):
         params = density.posterior(batch.x)
         with low:
             pairs = density.log_posterior_pairs(z, params)
+        double = double and pairs.dtype == torch.float64
         pairs = pairs.double().masked_fill_(own[:, None] == index, -torch.inf)
         log_rest = torch.logaddexp(log_rest, pairs.logsumexp(dim=1))
-        if i < len(steps) - 1:
-            yield None
+        advance()
     n = len(split)
     log_share = math.log((n - 1) / n) - count.log()
     # The own share is the same number on both sides of the difference, so that this is at most log N.
-    yield (log_own - torch.logaddexp(log_own - math.log(n), log_rest + log_share)).clamp(max=math.log(n)).cpu()
+    terms = (log_own - torch.logaddexp(log_own - math.log(n), log_rest + log_share)).clamp(max=math.log(n))
+    return terms.cpu(), double

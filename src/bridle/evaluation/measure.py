@@ -104,12 +104,9 @@ def measure(model: LatentModel, data: DataSet, constraints: Iterable[ImageConstr
 def measure_split(model: LatentModel, split: Split, constraints: Iterable[ImageConstraint] = ()) -> SplitMeasurements:
     """Measures a model on every image of a split; constraints in eval mode, too."""
     constraints = list(constraints)
-    modes = [c.training for c in constraints]
-    for c in constraints:
-        c.eval()
     kl = kl_squared = squares = 0.0
     sums: dict[str, Tensor] = {}
-    with measuring(model) as generator:
+    with measuring(model, *constraints) as generator:
         for batch in batches(model, split):
             out = model(batch.x, batch.context, generator)
             kl += out.kl.sum(dtype=torch.float64).item()
@@ -118,8 +115,6 @@ def measure_split(model: LatentModel, split: Split, constraints: Iterable[ImageC
             r = Reconstruction(batch.x, out.x_hat, out.kl, batch.label)
             for c in constraints:
                 sums[c.name] = sums.get(c.name, 0.0) + len(batch.x) * c.measure(r).double()
-    for c, mode in zip(constraints, modes, strict=True):
-        c.train(mode)
     n = len(split)
     return SplitMeasurements(
         n=n,

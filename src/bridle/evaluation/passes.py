@@ -2,37 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sized
+import math
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
 
 import torch
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress
 from torch import Generator, Tensor
 
+from bridle.constraints import ImageConstraint
 from bridle.data import Batch, Split
 from bridle.models.base import LatentModel
 
-__all__ = ["BATCH", "SEED", "batches", "measuring", "random_points", "with_progress"]
+__all__ = ["BATCH", "SEED", "batches", "measuring", "number_of_batches", "progress", "random_points"]
 
 SEED = 20180731
 BATCH = 256
 
-T = TypeVar("T")
-
 
 @contextmanager
-def measuring(model: LatentModel) -> Iterator[Generator]:
-    """The model in eval mode and without gradients, and noise on its device from a seed of its own, so that a
-    measurement repeats and disturbs no training. Afterwards the model is as it was."""
-    was_training = model.training
-    model.eval()
+def measuring(model: LatentModel, *constraints: ImageConstraint) -> Iterator[Generator]:
+    """The model and the constraints in eval mode and without gradients, and noise on the model's device from a seed
+    of its own, so that a measurement repeats and disturbs no training. Afterwards all modes are as they were."""
+    modes = [(module, module.training) for module in (model, *constraints)]
     try:
+        for module, _ in modes:
+            module.eval()
         with torch.no_grad():
             yield Generator(next(model.parameters()).device).manual_seed(SEED)
     finally:
-        model.train(was_training)
+        for module, was_training in modes:
+            module.train(was_training)
 
 
 def batches(model: LatentModel, split: Split, index: Tensor | None = None) -> Iterator[Batch]:
@@ -47,8 +48,16 @@ def random_points(split: Split, most: int) -> Tensor:
     return torch.randperm(len(split), generator=Generator().manual_seed(SEED))[:most]
 
 
-def with_progress(parts: Iterable[T], title: str, total: int | None = None) -> Iterable[T]:
-    """The parts one by one, with a progress bar on a terminal, and in silence elsewhere."""
+def number_of_batches(examples: int) -> int:
+    """How many batches :func:`batches` makes of so many examples."""
+    return math.ceil(examples / BATCH)
+
+
+@contextmanager
+def progress(title: str, total: int) -> Iterator[Callable[[], None]]:
+    """A progress bar on a terminal, and nothing elsewhere: what it gives is to be called after each of ``total``
+    steps."""
     console = Console(stderr=True)
-    total = len(parts) if total is None and isinstance(parts, Sized) else total
-    return track(parts, title, total, console=console, transient=True, disable=not console.is_terminal)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda: bar.advance(task)

@@ -127,9 +127,9 @@ class LatentModel(nn.Module, ABC):
 class HasPosteriorDensity(ABC):
     """What a :class:`LatentModel` can do besides, if ``log q(z | x)`` is known exactly at any z.
 
-    The marginal KL and importance-weighted likelihoods need it, often for many z and many images at once. So it is
-    split in two: :meth:`posterior` runs the encoder once an image, and :meth:`log_posterior` does what is left for
-    each z. Its leading dimensions broadcast::
+    The marginal KL needs it, for many z and many images at once. (Importance-weighted likelihoods do not: they need
+    :meth:`LatentModel.importance`.) So it is split in two: :meth:`posterior` runs the encoder once an image, and
+    :meth:`log_posterior` does what is left for each z. Its leading dimensions broadcast::
 
         params = model.posterior(x)                          # (N, P), a row an image
         model.log_posterior(z, params)                       # z (N, D): each under its own image -> (N,)

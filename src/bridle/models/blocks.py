@@ -9,8 +9,8 @@ import torch
 from torch import Generator, Tensor, nn
 
 from bridle.errors import ConfigError
-from bridle.models.base import HasPosteriorDensity, ImageShape, ImportanceSample, LatentModel, ModelOutput
-from bridle.models.gaussian import full_precision, standard_normal_log_prob
+from bridle.models.base import HasPosteriorDensity, ImageShape, LatentModel, ModelOutput
+from bridle.models.gaussian import full_precision
 
 __all__ = ["ConvLatentModel", "Decoder", "Encoder"]
 
@@ -69,15 +69,6 @@ class ConvLatentModel(LatentModel, HasPosteriorDensity):
     def prior(self, n: int, context: Tensor | None = None, generator: Generator | None = None) -> Tensor:
         weight = next(self.parameters())
         return torch.randn(n, self.latents, generator=generator, device=weight.device, dtype=weight.dtype)
-
-    def importance(
-        self, x: Tensor, context: Tensor | None = None, generator: Generator | None = None
-    ) -> ImportanceSample:
-        context_features = self._context_features(context)
-        params = self._posterior(x, context_features)
-        z = self._draw(params, generator)[0]
-        log_ratio = self.log_posterior(z, params) - standard_normal_log_prob(z)
-        return ImportanceSample(self._decode(z, context_features), log_ratio)
 
     def posterior(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         return self._posterior(x, self._context_features(context))

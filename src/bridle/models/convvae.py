@@ -7,9 +7,15 @@ import math
 import torch
 from torch import Generator, Tensor, nn
 
-from bridle.models.base import ImageShape, LatentGaussians
+from bridle.models.base import ImageShape, ImportanceSample, LatentGaussians
 from bridle.models.blocks import ConvLatentModel
-from bridle.models.gaussian import gaussian_kl, gaussian_log_prob, gaussian_parameters, gaussian_sample
+from bridle.models.gaussian import (
+    gaussian_kl,
+    gaussian_log_prob,
+    gaussian_parameters,
+    gaussian_sample,
+    standard_normal_log_prob,
+)
 
 __all__ = ["ConvVAE"]
 
@@ -49,6 +55,15 @@ class ConvVAE(ConvLatentModel):
     ) -> None:
         super().__init__(image_shape, context_shape, latents, width, hidden)
         self.head = nn.Linear(self.features, 2 * latents)
+
+    def importance(
+        self, x: Tensor, context: Tensor | None = None, generator: Generator | None = None
+    ) -> ImportanceSample:
+        context_features = self._context_features(context)
+        params = self._posterior(x, context_features)
+        z = self._draw(params, generator)[0]
+        log_ratio = self.log_posterior(z, params) - standard_normal_log_prob(z)
+        return ImportanceSample(self._decode(z, context_features), log_ratio)
 
     def latent_gaussians(
         self, x: Tensor, context: Tensor | None = None, generator: Generator | None = None

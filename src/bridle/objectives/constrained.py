@@ -45,7 +45,7 @@ class ConstrainedObjective(Objective):
         self, constraints: Sequence[ImageConstraint], bounds: Mapping[str, Constraint], rule: str | Rule = "pi"
     ) -> None:
         super().__init__()
-        self.rate_bound = any(isinstance(c, KL) for c in constraints)
+        self._rate_bound = any(isinstance(c, KL) for c in constraints)
         self.constraints = nn.ModuleDict({c.name: c for c in constraints})
         self.geco = GECO(bounds, rule=rule)
 
@@ -60,7 +60,7 @@ class ConstrainedObjective(Objective):
             measured = value.detach() if held_out is None else constraint.measure(held_out).detach()
             values[name] = value if held_out is None else (value, measured)
             metrics[f"{name}.measured"] = measured
-        minimised = _distortion(mse, math.prod(r.x.shape[1:])) if self.rate_bound else kl
+        minimised = _distortion(mse, math.prod(r.x.shape[1:])) if self._rate_bound else kl
         out = self.geco(minimised, weight=len(r.x), **values)
         return out.loss, metrics
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import chain
 
 import numpy as np
 from matplotlib import colormaps
@@ -20,6 +20,8 @@ from matplotlib.ticker import EngFormatter, FuncFormatter, LogFormatter, MaxNLoc
 
 from bridle.reports.record import OBJECTIVES, RunRecord, run_names
 from bridle.reports.style import COLOURS, DASHES, FAINT, FONT, INK, MARKERS, new_figure, style
+from bridle.sweeps.varied import flatten, varied_keys
+from bridle.training.config import OBJECTIVE_SETTINGS
 
 __all__ = ["figure1", "nll_per_dimension", "plane", "sweep_plane"]
 
@@ -33,9 +35,7 @@ _TICKS = ((1, 1.5, 2, 3, 5, 7), (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 5, 6,
 _ERROR = "Reconstruction error\n(RMSE, pixel units)"
 _MARKERS = {"geco": "o", "elbo": "s", "annealed": "^", "beta": "D"}
 # What belongs to an objective, not to the thing that is trained.
-_OF_THE_OBJECTIVE = {
-    *("objective", "constraints", "pncc", "fre", "lpips", "cla", "geco", "constrain_on", "beta", "annealing")
-}
+_OF_THE_OBJECTIVE = {"objective", *chain(*OBJECTIVE_SETTINGS.values())}
 
 
 def nll_per_dimension(rmse: np.ndarray | float, bin: float) -> np.ndarray:
@@ -210,8 +210,8 @@ class _SweepPoint:
 
 
 def _sweep_points(records: Sequence[RunRecord]) -> list[_SweepPoint]:
-    flat = [_flat(r.config) for r in records]
-    varied = [k for k in dict.fromkeys(k for f in flat for k in f) if len({repr(f.get(k)) for f in flat}) > 1]
+    flat = [flatten(r.config) for r in records]
+    varied = varied_keys(flat)
 
     def differing(values: dict[str, object], of_the_objective: bool) -> str:
         keys = [
@@ -254,13 +254,6 @@ def _lines(points: Sequence[_SweepPoint]) -> list[list[_SweepPoint]]:
             others = tuple(point.kappas.items())[1:]
             lines.setdefault((point.trained, point.kind, next(iter(point.kappas)), others), []).append(point)
     return [sorted(line, key=lambda p: next(iter(p.kappas.values()))) for line in lines.values()]
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, object]:
-    flat: dict[str, object] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
 
 
 def _iteration_norm(steps: np.ndarray) -> Normalize:

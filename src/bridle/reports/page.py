@@ -9,12 +9,14 @@ from pathlib import Path
 
 from bridle.errors import BridleError, ConfigError
 from bridle.files import write_whole
+from bridle.reports.evaluation import Line, read_evaluation
 from bridle.reports.information_plane import figure1, plane
 from bridle.reports.pieces import Picture, duration, environment, number, png, svg
 from bridle.reports.record import ConstraintRecord, RunRecord, run_names
 
 __all__ = ["write_report"]
 
+_EVALUATED = "The rows from “Evaluation” on are those of evaluation.json, which bridle evaluate wrote."
 _CONDITIONAL = "A row an example: its context, its target, and samples given that context."
 
 
@@ -55,11 +57,13 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
 
 def _render(records: Sequence[RunRecord]) -> str:
     names = run_names(records)
+    evaluations = [read_evaluation(record.path) for record in records]
     page = environment().get_template("report.html.j2")
     return page.render(
         title=" and ".join(names) if len(names) <= 2 else f"{len(names)} runs",
         verdict=_verdict(records, names),
-        groups=_table(records),
+        groups=[*_table(records), *_evaluation(evaluations)],
+        caption=_EVALUATED if any(evaluations) else "",
         names=names,
         plane=svg(plane(records)) if len(records) > 1 else None,
         runs=[_section(record, name) for record, name in zip(records, names, strict=True)],
@@ -187,3 +191,13 @@ def _table(records: Sequence[RunRecord]) -> list[list[_Row]]:
             _Row("Parameters", "", [f"{r.parameters:,}" for r in records]),
         ],
     ]
+
+
+def _evaluation(evaluations: Sequence[Sequence[Line]]) -> list[list[_Row]]:
+    """The group of rows that the runs' evaluations give, if there are any, under a heading."""
+    titles = dict.fromkeys((line.label, line.unit) for lines in evaluations for line in lines)
+    if not titles:
+        return []
+    values = [{(line.label, line.unit): line.value for line in lines} for lines in evaluations]
+    rows = [_Row(*title, [of_run.get(title, "–") for of_run in values]) for title in titles]
+    return [[_Row("Evaluation", "", ["" for _ in evaluations]), *rows]]

@@ -14,15 +14,10 @@ import bridle.data
 import bridle.models
 from bridle.sweeps.runs import RunSpec
 from bridle.training import TrainConfig
+from bridle.training.config import OBJECTIVE_SETTINGS
 
 __all__ = ["collapse", "expand", "split_values"]
 
-# What only one objective looks at: the others are the same run whatever it says.
-_APPLIES = {
-    "geco": ("constraints", "pncc", "fre", "lpips", "cla", "geco", "constrain_on"),
-    "beta": ("beta",),
-    "annealed": ("annealing",),
-}
 _LISTS = {"lpips.layers"}  # settings that are lists by themselves
 
 
@@ -92,7 +87,7 @@ def collapse(points: Sequence[tuple[TrainConfig, Mapping[str, str]]]) -> list[Ru
     for config, given in points:
         dropped = {
             name
-            for objective, names in _APPLIES.items()
+            for objective, names in OBJECTIVE_SETTINGS.items()
             if objective in objectives and objective != config.objective
             for name in names
         }

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
@@ -51,25 +51,29 @@ class LocalEngine:
         gpus = _gpus() if any(spec.config.device != "cpu" for job in jobs for spec in job.runs) else []
         workers = min(self.workers or len(gpus) or max(1, cores() // self.threads), len(jobs))
         waiting = list(reversed(jobs))
-        idle = [_start(self.threads, gpus[i % len(gpus)] if gpus else None) for i in range(workers)]
+        idle: list[_Worker] = []
         busy: dict[Connection, tuple[_Worker, Job]] = {}
         try:
+            for i in range(workers):
+                idle.append(_start(self.threads, gpus[i % len(gpus)] if gpus else None))
             while waiting or busy:
                 while waiting and idle:
                     worker, job = idle.pop(), waiting.pop()
-                    worker.connection.send(job)
+                    with suppress(ConnectionError):  # if it is dead already, waiting for it tells so
+                        worker.connection.send(job)
                     busy[worker.connection] = (worker, job)
                 connection = wait(list(busy))[0]
                 assert isinstance(connection, Connection)
                 worker, job = busy[connection]
                 try:
                     failures = connection.recv()
-                except EOFError:
+                    idle.append(worker)
+                except (EOFError, ConnectionError):  # the latter where it died before it had read its job
                     worker.process.join()
                     failures = dict.fromkeys((s.name for s in job.runs), _death(worker.process.exitcode))
-                    worker = _start(self.threads, worker.gpu)
+                    if waiting:
+                        idle.append(_start(self.threads, worker.gpu))
                 del busy[connection]
-                idle.append(worker)
                 yield job, failures
         finally:
             _stop(idle, [worker for worker, _ in busy.values()])
@@ -127,11 +131,19 @@ def _serve(connection: Connection, threads: int) -> None:
     # Ctrl-C reaches all processes of a terminal. Training answers it by itself, and this process else stops by SIGTERM.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    try:
-        while True:
-            connection.send(work(connection.recv(), threads))
-    except (EOFError, OSError, KeyboardInterrupt):
-        return
+    while True:
+        try:
+            job = connection.recv()
+        except (EOFError, OSError):  # the sweep needs this worker no longer
+            return
+        try:
+            failures = work(job, threads)
+        except KeyboardInterrupt:
+            return
+        try:
+            connection.send(failures)
+        except OSError:
+            return
 
 
 def _end_with_parent() -> None:

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from bridle.constraints import CONSTRAINTS
 from bridle.data import DataSet
-from bridle.errors import BridleError, ConfigError
-from bridle.sweeps.runs import RunSpec, holds_another_run
+from bridle.errors import ConfigError
+from bridle.sweeps.runs import RunSpec, naming
 from bridle.training import TrainConfig
-from bridle.training.build import build_data, build_model, build_objective
+from bridle.training.build import build_data, build_model, build_objective, check_constraints
 from bridle.training.folder import RunFolder
 
 __all__ = ["refuse_misfits"]
-
-_NETWORKS = ("fre", "lpips", "cla")  # constraints that look through a classifier
 
 
 def refuse_misfits(specs: Sequence[RunSpec], out: Path) -> None:
@@ -42,11 +37,11 @@ def refuse_misfits(specs: Sequence[RunSpec], out: Path) -> None:
     for spec in specs:
         if spec.name in ("", ".", "..") or Path(spec.name).name != spec.name:
             raise ConfigError(f"{spec.name!r} is no name for a folder")
-        with _naming(spec):
+        with naming(spec):
             spec.config.validate()
     for spec in specs:
         folder = RunFolder(out / spec.name)
-        if holds_another_run(spec, folder):
+        if folder.holds_another(spec.config):
             raise ConfigError(
                 f"{folder.path} holds a run with other settings: choose another --out, or move that folder away"
             )
@@ -56,33 +51,23 @@ def refuse_misfits(specs: Sequence[RunSpec], out: Path) -> None:
     data: dict[str, DataSet] = {}
     models: set[str] = set()
     for spec in specs:
-        if RunFolder(out / spec.name).finished:
+        folder = RunFolder(out / spec.name)
+        if folder.finished:
             continue
-        with _naming(spec):
+        with naming(spec):
             key = repr(spec.config.data)
             data.setdefault(key, build_data(spec.config))
             split = data[key].split("train")
-            if (both := key + repr(spec.config.model)) not in models:
-                with torch.random.fork_rng(devices=[]):
+            with torch.random.fork_rng(devices=[]):
+                if (both := key + repr(spec.config.model)) not in models:
                     build_model(spec.config, split.image_shape, split.context_shape)
-                models.add(both)
-            _build_objective(spec.config, data[key])
+                    models.add(both)
+                _build_objective(spec.config, data[key], folder)
 
 
-def _build_objective(config: TrainConfig, data: DataSet) -> None:
-    for name, kappa in config.constraints.given().items():
-        CONSTRAINTS[name].check(kappa)
-    untrained = [name for name in _NETWORKS if getattr(config, name).classifier is None]
-    config = replace(config, constraints=replace(config.constraints, **dict.fromkeys(untrained)))
-    if config.objective != "geco" or config.constraints.given():
-        split = data.split("train")
-        build_objective(config, split.image_shape, split.bin, data)
-
-
-@contextmanager
-def _naming(spec: RunSpec) -> Iterator[None]:
-    """Puts a run's name in front of what is wrong with it."""
-    try:
-        yield
-    except BridleError as error:
-        raise type(error)(f"{spec.name}: {error}") from None
+def _build_objective(config: TrainConfig, data: DataSet, folder: RunFolder) -> None:
+    split = data.split("train")
+    if config.objective == "geco" and not folder.checkpoint_files():
+        check_constraints(config, split.image_shape, data)
+    else:
+        build_objective(config, split.image_shape, split.bin, data, folder.path)

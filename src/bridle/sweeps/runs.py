@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-import yaml
-
+from bridle.errors import BridleError
 from bridle.training import TrainConfig
-from bridle.training.folder import RunFolder
 
-__all__ = ["RunSpec", "holds_another_run"]
+__all__ = ["RunSpec", "naming"]
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,10 @@ class RunSpec:
     config: TrainConfig
 
 
-def holds_another_run(spec: RunSpec, folder: RunFolder) -> bool:
-    """Whether a folder's config.yaml says something else than ``spec``.
-
-    Raises:
-        CheckpointError: config.yaml is damaged.
-    """
-    # By way of YAML, which turns a tuple into a list, as the folder's own settings went.
-    wanted = TrainConfig.from_dict(yaml.safe_load(yaml.safe_dump(spec.config.as_dict())))
-    return folder.config_file.exists() and folder.read_config() != wanted
+@contextmanager
+def naming(spec: RunSpec) -> Iterator[None]:
+    """Puts a run's name in front of what is wrong with it."""
+    try:
+        yield
+    except BridleError as error:
+        raise type(error)(f"{spec.name}: {error}") from None

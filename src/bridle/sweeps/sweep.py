@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from bridle.errors import ConfigError, Interrupted
+from bridle.sweeps.classifiers import train_classifiers
 from bridle.sweeps.local import LocalEngine
 from bridle.sweeps.progress import SweepView
 from bridle.sweeps.refusals import refuse_misfits
@@ -58,7 +61,7 @@ def run_sweep(
 
     Raises:
         ConfigError, DataError, CheckpointError: A run that cannot be trained as stated, or whose folder holds another
-            run, before anything starts.
+            run, before anything starts; a folder in which another sweep is running.
         Interrupted: By Ctrl-C or a polite kill. The runs in hand have saved their checkpoints.
 
     Example:
@@ -73,6 +76,14 @@ def run_sweep(
     elif workers is not None:
         raise ConfigError("workers are those of the local engine: leave them out, or the engine")
     refuse_misfits(specs, out)
+    with _alone(out):
+        return _run_sweep(specs, out, engine, together, finish)
+
+
+def _run_sweep(
+    specs: Sequence[RunSpec], out: Path, engine: Engine, together: bool, finish: Finish | None
+) -> SweepResult:
+    train_classifiers([spec for spec in specs if not RunFolder(out / spec.name).checkpoint_files()])
 
     def pending(spec: RunSpec) -> bool:
         run = out / spec.name
@@ -118,6 +129,22 @@ def _groups(specs: Sequence[RunSpec], out: Path, together: bool) -> list[tuple[R
         *alone,
         *(tuple(unfinished[i] for i in indices) for indices in group([spec.config for spec in unfinished])),
     ]
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Keeps other sweeps out of a folder: they would train the same runs. The system lets go of the lock with the
+    process, however that ends."""
+    out.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(out / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ConfigError(f"another sweep is running in {out}: wait for its end, or choose another --out") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Any
 
 from bridle.files import write_whole
 from bridle.sweeps.runs import RunSpec
+from bridle.sweeps.varied import flatten, varied_keys
 
 __all__ = ["table", "varied_settings", "write_table"]
 
@@ -46,7 +47,7 @@ def write_table(specs: Sequence[RunSpec], runs: Mapping[str, Mapping[str, Any]],
 
 def table(specs: Sequence[RunSpec], runs: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Cell]]:
     """A row a run: its name, the settings that the sweep varies, all single numbers and words of its summary by their
-    dotted keys, and whether it is ``finished``.
+    dotted keys, and its ``status``: ``finished`` or ``not finished``.
 
     Seconds are left out: they are all that differs between two sweeps of the same settings, whose tables are so the
     same to the byte. They are in each run's summary.json and on the sweep's page.
@@ -59,7 +60,7 @@ def table(specs: Sequence[RunSpec], runs: Mapping[str, Mapping[str, Any]]) -> li
         Rows of the same keys; a cell is None where a run has no such thing. The cells of a column are of one type.
     """
     settings = varied_settings(specs)
-    summaries = {name: _scalars(summary) for name, summary in runs.items()}
+    summaries = {name: _cells(summary) for name, summary in runs.items()}
     keys = dict.fromkeys(key for summary in summaries.values() for key in summary if key != "seconds")
     columns = list(dict.fromkeys([*settings[0], *keys]))
     rows: list[dict[str, Cell]] = []
@@ -82,39 +83,24 @@ def varied_settings(specs: Sequence[RunSpec]) -> list[dict[str, Cell]]:
         [{'model.latents': 8}, {'model.latents': 16}]
     """
     flat = [_settings(spec) for spec in specs]
-    keys = dict.fromkeys(key for settings in flat for key in settings)
-    varied = [key for key in keys if len({repr(settings.get(key)) for settings in flat}) > 1]
-    return [{key: settings.get(key) for key in varied} for settings in flat]
+    keys = varied_keys(flat)
+    return [{key: settings.get(key) for key in keys} for settings in flat]
 
 
 def _settings(spec: RunSpec) -> dict[str, Cell]:
     values = spec.config.as_dict()
-    flat: dict[str, Cell] = {}
+    flat: dict[str, Any] = {}
     for name in ("data", "model"):
         chosen = values.pop(name)
         flat[name] = chosen["class_path"].rpartition(".")[2]
-        flat |= _flatten(chosen["init_args"], f"{name}.")
-    return flat | _flatten(values)
+        flat |= flatten(chosen["init_args"], f"{name}.")
+    flat |= flatten(values)
+    return {key: v if v is None or isinstance(v, str | int | float) else str(v) for key, v in flat.items()}
 
 
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Cell]:
-    flat: dict[str, Cell] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value if value is None or isinstance(value, str | int | float) else str(value)
-    return flat
-
-
-def _scalars(summary: Mapping[str, Any], prefix: str = "") -> dict[str, Cell]:
-    flat: dict[str, Cell] = {}
-    for key, value in summary.items():
-        if isinstance(value, Mapping):
-            flat |= _scalars(value, f"{prefix}{key}.")
-        elif isinstance(value, str | int | float):
-            flat[f"{prefix}{key}"] = value
-    return flat
+def _cells(summary: Mapping[str, Any]) -> dict[str, Cell]:
+    """What of a summary is a single number or word."""
+    return {key: value for key, value in flatten(summary).items() if isinstance(value, str | int | float)}
 
 
 def _unify(rows: Sequence[dict[str, Cell]], key: str) -> None:

@@ -60,14 +60,18 @@ def work(job: Job, threads: int) -> dict[str, str]:
         The failures: the run's name to one line. Nothing else is raised than an interruption by the keyboard.
     """
     log = job.out / job.runs[0].name / "log.txt"
-    log.parent.mkdir(parents=True, exist_ok=True)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
+        log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("a") as file, redirect_stdout(file), redirect_stderr(file):
-            return _train(job, log) | _finish(job, log)
-    except Interrupted as interruption:
-        return dict.fromkeys((spec.name for spec in job.runs), str(interruption))
+            try:
+                data = build_data(job.runs[0].config)  # runs that are trained together have the same
+            except Exception as error:
+                return _all_failed(job, error, log)
+            return _train(job, data, log) | _finish(job, data, log)
+    except (Interrupted, OSError) as error:  # the latter by log.txt itself
+        return _all_failed(job, error, log)
     finally:
         torch.set_num_threads(before)
 
@@ -77,21 +81,21 @@ def is_reported(run: Path) -> bool:
     return (run / "report.html").is_file()
 
 
-def _train(job: Job, log: Path) -> dict[str, str]:
+def _train(job: Job, data: DataSet, log: Path) -> dict[str, str]:
     unfinished = [spec for spec in job.runs if not RunFolder(job.out / spec.name).finished]
     try:
         if len(unfinished) > 1:
             from bridle.training.together import train_together
 
-            train_together([spec.config for spec in unfinished], [job.out / spec.name for spec in unfinished])
+            train_together([spec.config for spec in unfinished], [job.out / spec.name for spec in unfinished], data)
         elif unfinished:
             spec = unfinished[0]
             folder = RunFolder(job.out / spec.name)
             if folder.checkpoint_files():
-                resume(folder.path)
+                resume(folder.path, data=data)
             else:
                 # A run that was killed before its first checkpoint has left no more than its settings.
-                train(spec.config, folder.path, overwrite=folder.config_file.exists())
+                train(spec.config, folder.path, overwrite=folder.config_file.exists(), data=data)
     except Interrupted:
         raise
     except Exception as error:
@@ -101,16 +105,20 @@ def _train(job: Job, log: Path) -> dict[str, str]:
     return {}
 
 
-def _finish(job: Job, log: Path) -> dict[str, str]:
+def _finish(job: Job, data: DataSet, log: Path) -> dict[str, str]:
     failures = {}
     for spec in job.runs:
         run = job.out / spec.name
         if job.finish is not None and RunFolder(run).finished and not is_reported(run):
             try:
-                job.finish(run, build_data(spec.config))
+                job.finish(run, data)
             except Exception as error:
                 failures[spec.name] = _one_line(error, log)
     return failures
+
+
+def _all_failed(job: Job, error: Exception, log: Path) -> dict[str, str]:
+    return dict.fromkeys((spec.name for spec in job.runs), _one_line(error, log))
 
 
 def _one_line(error: Exception, log: Path) -> str:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import torch
 
-from bridle.classifiers import Classifier, default_classifier, load_classifier
+from bridle.classifiers import Classifier, default_classifier, load_classifier, untrained_classifier
 from bridle.constraints import CLA, CONSTRAINTS, FRE, LPIPS, PNCC, ImageConstraint
-from bridle.data import DataSet, Split
+from bridle.data import DataSet, Split, SplitName
+from bridle.data.base import missing_labels
 from bridle.errors import BridleError, ConfigError
 from bridle.geco import Constraint
 from bridle.models.base import ImageShape, LatentModel
 from bridle.objectives import ELBO, AnnealedELBO, BetaELBO, ConstrainedObjective, Objective
 from bridle.training.config import ClassSpec, TrainConfig
+from bridle.training.kept import kept_classifier
 
-__all__ = ["build_constraints", "build_data", "build_model", "build_objective", "prepare"]
+__all__ = ["build_data", "build_model", "build_objective", "check_constraints", "prepare"]
 
 _PREPARED_ON = 10_000
 _PREPARED_AT_ONCE = 256
@@ -33,23 +38,63 @@ def build_model(config: TrainConfig, image_shape: ImageShape, context_shape: Ima
     return _instantiate(config.model, LatentModel, image_shape, context_shape)
 
 
-def build_constraints(
-    config: TrainConfig, image_shape: ImageShape, data: DataSet | None = None
-) -> list[ImageConstraint]:
-    """The constraints of a run.
+def build_objective(
+    config: TrainConfig,
+    image_shape: ImageShape,
+    bin: float,
+    data: DataSet | None = None,
+    begun: Path | None = None,
+) -> Objective:
+    """The objective of a run.
 
     Arguments:
         config: The run.
         image_shape: Channels, height and width of the images.
-        data: The data set of the configuration, where it is at hand. A classifier that is neither named nor cached is
-            trained on it.
+        bin: The data's quantisation in pixel units.
+        data: The data set of the configuration, where it is at hand; built where it is needed otherwise. A classifier
+            that is neither named nor cached is trained on it.
+        begun: The folder of a run that has begun: its classifiers are those that it keeps, and none is trained.
+
+    Raises:
+        BridleError: Settings that cannot be used, before a classifier is trained; a classifier that is not there.
     """
+    match config.objective:
+        case "geco":
+            if begun is not None:
+                return _constrained(config, image_shape, lambda name, given: kept_classifier(begun, name, given))
+            data = data or build_data(config)
+            check_constraints(config, image_shape, data)
+            return _constrained(config, image_shape, _or_given(partial(default_classifier, data)))
+        case "elbo":
+            return ELBO(image_shape, bin)
+        case "beta":
+            return BetaELBO(image_shape, bin, beta=config.beta)
+        case "annealed":
+            return AnnealedELBO(image_shape, bin, steps=config.steps, reading=config.annealing)
 
-    def network(option: str, path: str | None) -> Classifier:
-        if path is not None:
-            return load_classifier(path)
-        return default_classifier(config.data.class_path, config.data.init_args, data or build_data(config), option)
 
+def check_constraints(config: TrainConfig, image_shape: ImageShape, data: DataSet) -> None:
+    """Builds the constraints of a run on untrained classifiers where none are named, so that what is wrong with their
+    settings is told before a classifier is trained.
+
+    Raises:
+        BridleError: What is wrong.
+    """
+    objective = _constrained(config, image_shape, _or_given(partial(untrained_classifier, data)))
+    for term in objective.terms():
+        if isinstance(term, CLA):
+            _check_labels(term, data, config)
+
+
+_Networks: TypeAlias = Callable[[str, str | None], Classifier]
+"""The classifier of a constraint by its name, and the folder that the settings give, if any."""
+
+
+def _or_given(default: Callable[[str], Classifier]) -> _Networks:
+    return lambda name, given: default(name) if given is None else load_classifier(given)
+
+
+def _constrained(config: TrainConfig, image_shape: ImageShape, network: _Networks) -> ConstrainedObjective:
     def build(name: str, kappa: float) -> ImageConstraint:
         match name:
             case "pncc":
@@ -59,36 +104,25 @@ def build_constraints(
             case "lpips":
                 return LPIPS(kappa, network(name, config.lpips.classifier), config.lpips.layers, image_shape)
             case "cla":
-                cla = CLA(kappa, network(name, config.cla.classifier), image_shape)
-                classes = (data or build_data(config)).classes
-                if classes != cla.classes:
-                    raise ConfigError(
-                        f"constraints.cla: the classifier knows {cla.classes} classes, the data have "
-                        f"{'no labels' if classes is None else classes}: train one by bridle classifier train"
-                    )
-                return cla
+                return CLA(kappa, network(name, config.cla.classifier), image_shape)
             case _:
                 return CONSTRAINTS[name](kappa)
 
-    given = config.constraints.given()
-    for name, kappa in given.items():
-        CONSTRAINTS[name].check(kappa)  # before a classifier is trained for another one
-    return [build(name, kappa) for name, kappa in given.items()]
+    constraints = [build(name, kappa) for name, kappa in config.constraints.given().items()]
+    bounds = {c.name: _bound(config, c, image_shape) for c in constraints}
+    return ConstrainedObjective(constraints, bounds, rule=config.geco.rule)
 
 
-def build_objective(config: TrainConfig, image_shape: ImageShape, bin: float, data: DataSet | None = None) -> Objective:
-    """The objective of a run; for ``data`` see :func:`build_constraints`."""
-    match config.objective:
-        case "geco":
-            constraints = build_constraints(config, image_shape, data)
-            bounds = {c.name: _bound(config, c, image_shape) for c in constraints}
-            return ConstrainedObjective(constraints, bounds, rule=config.geco.rule)
-        case "elbo":
-            return ELBO(image_shape, bin)
-        case "beta":
-            return BetaELBO(image_shape, bin, beta=config.beta)
-        case "annealed":
-            return AnnealedELBO(image_shape, bin, steps=config.steps, reading=config.annealing)
+def _check_labels(cla: CLA, data: DataSet, config: TrainConfig) -> None:
+    """The classifier must know the data's classes, and all images that it is shown must have one."""
+    measured: set[SplitName] = {"train", "test", config.constrain_on}
+    missing = missing_labels(data, *sorted(measured))
+    if missing is not None or data.classes != cla.classes:
+        has = missing or f"{data.classes}"
+        raise ConfigError(
+            f"constraints.cla: the classifier knows {cla.classes} classes, the data have {has}: "
+            "train one by bridle classifier train"
+        )
 
 
 def prepare(objective: Objective, split: Split, device: torch.device) -> None:
@@ -107,7 +141,11 @@ def prepare(objective: Objective, split: Split, device: torch.device) -> None:
 
 
 def _bound(config: TrainConfig, constraint: ImageConstraint, image_shape: ImageShape) -> Constraint:
-    bound = replace(constraint.bound(image_shape), rate=config.geco.rate, alpha=config.geco.alpha)
+    bound = constraint.bound(image_shape)
+    try:
+        bound = replace(bound, rate=config.geco.rate, alpha=config.geco.alpha)
+    except ValueError as error:
+        raise ConfigError(f"geco.{error}") from None
     if config.geco.rule == "algorithm1":
         bound = replace(bound, scale="absolute", initial=1.0, bounds=None, max_log_step=None)
     return bound

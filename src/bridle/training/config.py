@@ -9,6 +9,8 @@ from typing import Any, Literal
 from bridle.errors import ConfigError
 
 __all__ = [
+    "OBJECTIVE_SETTINGS",
+    "OPTIONS",
     "ClassSpec",
     "ClassifierOptions",
     "Constraints",
@@ -80,7 +82,7 @@ class PatchOptions:
     """Pixels from one location to the next; half a patch if not given."""
 
     random: int | None = None
-    """So many locations, drawn anew for each batch; all if not given."""
+    """So many locations, any pixel where a patch fits, drawn anew for each training batch; the grid's if not given."""
 
 
 @dataclass
@@ -113,12 +115,20 @@ class ClassifierOptions:
     """Folder of a classifier, made by bridle classifier train; one is trained on the data's labels if not given."""
 
 
-_OPTIONS: dict[str, type] = {
+OPTIONS: dict[str, type] = {
     "pncc": PatchOptions,
     "fre": FeatureOptions,
     "lpips": PerceptualOptions,
     "cla": ClassifierOptions,
 }
+"""The constraints with options of their own, and of what class these are."""
+
+OBJECTIVE_SETTINGS: dict[str, tuple[str, ...]] = {
+    "geco": ("constraints", *OPTIONS, "geco", "constrain_on"),
+    "beta": ("beta",),
+    "annealed": ("annealing",),
+}
+"""The settings of :class:`TrainConfig` that one objective alone looks at."""
 
 
 @dataclass
@@ -226,7 +236,7 @@ class TrainConfig:
             raise ConfigError(
                 "constraints.kl minimises the error that constraints.re bounds: state the rate or the error, not both"
             )
-        for name, options in _OPTIONS.items():
+        for name, options in OPTIONS.items():
             if name not in constraints and getattr(self, name) != options():
                 raise ConfigError(f"{name}.* says what constraints.{name} compares: give --constraints.{name} a kappa")
         if self.objective == "geco" and not constraints:
@@ -265,7 +275,7 @@ class TrainConfig:
         known = {f.name for f in fields(TrainConfig)}
         if unknown := sorted(values.keys() - known):
             raise ConfigError(f"unknown setting {unknown[0]!r}: there are {', '.join(sorted(known))}")
-        nested = {"data": ClassSpec, "model": ClassSpec, "constraints": Constraints, "geco": Geco, **_OPTIONS}
+        nested = {"data": ClassSpec, "model": ClassSpec, "constraints": Constraints, "geco": Geco, **OPTIONS}
         try:
             return TrainConfig(**{k: nested[k](**v) if k in nested else v for k, v in values.items()})
         except TypeError as error:

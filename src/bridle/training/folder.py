@@ -5,6 +5,7 @@
     RUN/config.yaml                  all settings; training from it repeats the run
         metrics.csv                  a row every log_every steps
         checkpoints/step-00000000.pt everything needed to go on, bit for bit
+        classifiers/                 those that constraints look through
         summary.json                 the measurements at the last weights
         samples.png, reconstructions.png, report.html
 """
@@ -44,6 +45,7 @@ class RunFolder:
         self.config_file = self.path / "config.yaml"
         self.metrics_file = self.path / "metrics.csv"
         self.checkpoints = self.path / "checkpoints"
+        self.classifiers = self.path / "classifiers"
         self.summary_file = self.path / "summary.json"
 
     @property
@@ -63,8 +65,8 @@ class RunFolder:
 
     def create(self, config: TrainConfig) -> None:
         """Starts an empty run, in place of the one that the folder may hold."""
-        shutil.rmtree(self.checkpoints, ignore_errors=True)
-        shutil.rmtree(self.path / "tensorboard", ignore_errors=True)
+        for folder in (self.checkpoints, self.classifiers, self.path / "tensorboard"):
+            shutil.rmtree(folder, ignore_errors=True)
         self.metrics_file.unlink(missing_ok=True)
         self._drop_end()
         self.write_config(config)
@@ -108,6 +110,16 @@ class RunFolder:
         if not isinstance(values, dict):
             raise CheckpointError(f"{self.config_file} is damaged: it is no YAML mapping")
         return TrainConfig.from_dict(values)
+
+    def holds_another(self, config: TrainConfig) -> bool:
+        """Whether the folder holds a run of other settings than these.
+
+        Raises:
+            CheckpointError: config.yaml is damaged.
+        """
+        # By way of YAML, which turns a tuple into a list, as the folder's own settings went.
+        wanted = TrainConfig.from_dict(yaml.safe_load(yaml.safe_dump(config.as_dict())))
+        return self.config_file.exists() and self.read_config() != wanted
 
     def read_summary(self) -> dict[str, Any]:
         """The contents of summary.json.

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from bridle.data import DataSet
 from bridle.errors import CheckpointError
 from bridle.models.base import ImageShape, LatentModel
 from bridle.objectives import Objective
@@ -45,13 +44,12 @@ def load_model(run: str | Path, device: torch.device | str = "cpu") -> LatentMod
     return model.to(device).eval()
 
 
-def load_run(run: str | Path, device: torch.device | str = "cpu", data: DataSet | None = None) -> LoadedRun:
+def load_run(run: str | Path, device: torch.device | str = "cpu") -> LoadedRun:
     """A run at its latest checkpoint, with its constraints and their multipliers.
 
     Arguments:
         run: The run's folder.
         device: Where to put it.
-        data: The data set of the run, where it is at hand. It is built where a classifier was trained on it.
 
     Raises:
         CheckpointError: The folder holds no run, or its checkpoint is damaged or of another model.
@@ -60,7 +58,7 @@ def load_run(run: str | Path, device: torch.device | str = "cpu", data: DataSet 
     config = folder.read_config()
     checkpoint = folder.load_checkpoint(device)
     model, image_shape = _model(config, checkpoint)
-    system = System(model, build_objective(config, image_shape, checkpoint["bin"], data))
+    system = System(model, build_objective(config, image_shape, checkpoint["bin"], begun=folder.path))
     load_weights(system, checkpoint["system"], folder)
     system.to(device).eval()
     return LoadedRun(model, system.objective, config, checkpoint["step"], checkpoint["seconds"])

@@ -20,6 +20,7 @@ from bridle.training.build import build_data
 from bridle.training.config import TrainConfig
 from bridle.training.folder import RunFolder
 from bridle.training.interruption import interruptible
+from bridle.training.kept import keep_classifiers
 from bridle.training.progress import TrainingView
 from bridle.training.state import TrainingState, accelerator_for, seed_step
 from bridle.training.summary import summarize
@@ -88,7 +89,7 @@ def _run(config: TrainConfig, folder: RunFolder, data: DataSet, checkpoint: dict
     split = data.split("train").to(device)
     held_out_split = data.split("validation").to(device) if config.constrain_on == "validation" else None
     with accelerator.main_process_first():  # which trains the classifier, if there is one to train
-        state = TrainingState(config, data, split, device)
+        state = TrainingState(config, data, split, device, begun=folder.path if checkpoint else None)
     state.begin(checkpoint, folder)
     system, objective, totals, start = state.system, state.system.objective, state.totals, state.start
     wrapped: Any = accelerator.prepare_model(system)
@@ -114,6 +115,7 @@ def _run(config: TrainConfig, folder: RunFolder, data: DataSet, checkpoint: dict
             log.warning(warning)
         if checkpoint is None:
             folder.create(config)
+            keep_classifiers(objective, folder.path)
             save(0)
         else:
             folder.go_on(config, start)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from bridle.training.load import load_weights
 from bridle.training.system import System
 from bridle.training.totals import Totals
 
-__all__ = ["TrainingState", "accelerator_for", "seed_step"]
+__all__ = ["TrainingState", "accelerator_for", "device_for", "seed_step"]
 
 
 class TrainingState:
@@ -33,13 +34,16 @@ class TrainingState:
         data: The data set of the configuration.
         split: Its training split, on the device.
         device: Where to train.
+        begun: The run's folder, where it has begun.
     """
 
-    def __init__(self, config: TrainConfig, data: DataSet, split: Split, device: torch.device) -> None:
+    def __init__(
+        self, config: TrainConfig, data: DataSet, split: Split, device: torch.device, begun: Path | None = None
+    ) -> None:
         self.split, self.device = split, device
         torch.manual_seed(config.seed)
         model = build_model(config, split.image_shape, split.context_shape)
-        objective = build_objective(config, split.image_shape, split.bin, data)
+        objective = build_objective(config, split.image_shape, split.bin, data, begun)
         self.system = System(model, objective).to(device)
         self.optimizer = torch.optim.Adam(
             [p for p in self.system.parameters() if p.requires_grad], lr=config.lr, fused=device.type in ("cpu", "cuda")
@@ -82,6 +86,13 @@ class TrainingState:
         }
 
 
+def device_for(config: TrainConfig) -> torch.device:
+    """Where a run trains: the accelerator, if there is one and its settings do not say otherwise."""
+    if config.device == "cpu" or not torch.accelerator.is_available():
+        return torch.device("cpu")
+    return torch.accelerator.current_accelerator() or torch.device("cpu")
+
+
 def accelerator_for(config: TrainConfig) -> Accelerator:
     """The devices and processes of a run.
 
@@ -91,7 +102,7 @@ def accelerator_for(config: TrainConfig) -> Accelerator:
     # No buffer needs to be shared between processes but GECO's, which shares its own.
     ddp = DistributedDataParallelKwargs(broadcast_buffers=False)
     # Told so, processes without an accelerator work together too; untold, each would train on its own.
-    cpu = config.device == "cpu" or not torch.accelerator.is_available()
+    cpu = device_for(config).type == "cpu"
     if config.precision == "fp16" and cpu:
         raise ConfigError("precision fp16 needs an accelerator: use bf16 or no")
     AcceleratorState._reset_state()  # else a second run of one Python process must have the first one's precision

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,10 @@ from bridle.data import DataSet, Split
 from bridle.data.order import BatchOrder
 from bridle.errors import ConfigError, Interrupted, TrainingError
 from bridle.training.build import build_data
-from bridle.training.config import TrainConfig
+from bridle.training.config import OBJECTIVE_SETTINGS, TrainConfig
 from bridle.training.folder import RunFolder
 from bridle.training.interruption import interruptible
+from bridle.training.kept import keep_classifiers
 from bridle.training.progress import TrainingView
 from bridle.training.stacked import Pass, StackedModel
 from bridle.training.state import TrainingState, accelerator_for, seed_step
@@ -35,7 +37,7 @@ __all__ = ["group", "train_together"]
 
 log = logging.getLogger("bridle")
 
-_OWN = ("seed", "objective", "constraints", "pncc", "fre", "lpips", "cla", "geco", "beta", "annealing")
+_OWN = {"seed", "objective", *chain(*OBJECTIVE_SETTINGS.values())} - {"constrain_on"}
 """In these settings runs that are trained together may differ: the seed, and what says the objective."""
 
 
@@ -144,7 +146,7 @@ def _train(given: Sequence[tuple[TrainConfig, RunFolder]], data: DataSet) -> lis
     held_out = data.split("validation").to(device) if common.constrain_on == "validation" else None
     streams = {c.seed: _Stream(c.seed, common.batch, held_out, split) for c, _ in given}
     runs = [
-        _Run(config, folder, TrainingState(config, data, split, device), index)
+        _Run(config, folder, TrainingState(config, data, split, device, _begun(folder)), index)
         for index, (config, folder) in enumerate(given)
     ]
     stack = _stacked(runs)
@@ -165,6 +167,7 @@ def _train(given: Sequence[tuple[TrainConfig, RunFolder]], data: DataSet) -> lis
             run.folder.go_on(run.config, run.state.start)
         else:
             run.folder.create(run.config)
+            keep_classifiers(run.state.system.objective, run.folder.path)
             run.folder.save_checkpoint(0, run.state.checkpoint(0, 0.0))
 
     failures: list[str] = []
@@ -243,6 +246,11 @@ def _keep(run: _Run, done: int, seconds: float, accelerator: Accelerator, view: 
         run.folder.save_checkpoint(done, state.checkpoint(done, seconds))
 
 
+def _begun(folder: RunFolder) -> Path | None:
+    """The run's folder, where it has begun."""
+    return folder.path if folder.checkpoint_files() else None
+
+
 def _stacked(runs: Sequence[_Run]) -> StackedModel:
     return StackedModel([run.state.system.model for run in runs], runs[0].config.batch)
 
@@ -269,5 +277,5 @@ def _refuse_misfits(configs: Sequence[TrainConfig], folders: Sequence[RunFolder]
     for config, folder in zip(configs, folders, strict=True):
         if not folder.config_file.exists():
             folder.refuse_if_used()
-        elif folder.read_config() != config:
+        elif folder.holds_another(config):
             raise ConfigError(f"{folder.path} holds a run of other settings: choose another folder")
