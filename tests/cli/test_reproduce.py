@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from bridle.cli import reproduce as command
 from bridle.cli.main import main
+from bridle.reproduce import Reproduced
 
 
 def test_one_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -38,3 +40,13 @@ def test_what_cannot_be_is_one_line(
     error = capsys.readouterr().err
     assert error.startswith(f"bridle reproduce: {line}") and error.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("names", "line"), [(["a"], "1 run failed: a"), (["a", "b"], "2 runs failed: a, b")])
+def test_what_failed_is_counted(
+    names: list[str], line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = Reproduced(tmp_path / "index.html", dict.fromkeys(names, "the loss is not finite"))
+    monkeypatch.setattr(command, "reproduce", lambda *_, **__: done)
+    assert main(["reproduce", "figure1", "--out", str(tmp_path)]) != 0
+    assert capsys.readouterr().err == f"bridle reproduce: {line}\n"

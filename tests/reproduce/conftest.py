@@ -3,15 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from bridle.reports.record import ConstraintRecord, RunRecord
 from bridle.reproduce import Reproduced, reproduce
+from bridle.reproduce.exhibit import FinishedRuns
+from bridle.sweeps import RunSpec
 
 MakeRecord = Callable[..., RunRecord]
+
+
+class MadeUpRuns(FinishedRuns):
+    """All runs finished, with the same record (a baseline's without constraints) and the same model."""
+
+    def __init__(self, record: RunRecord, model: Any = None) -> None:
+        super().__init__(Path("runs"))
+        self.record, self.made_up_model = record, model
+
+    def has(self, spec: RunSpec) -> bool:
+        return True
+
+    def model(self, spec: RunSpec, device: Any = "cpu") -> Any:
+        return self.made_up_model
+
+    def __getitem__(self, spec: RunSpec) -> RunRecord:
+        return self.record if spec.config.objective == "geco" else replace(self.record, constraints={})
+
+
+@pytest.fixture
+def made_up_runs() -> type[MadeUpRuns]:
+    return MadeUpRuns
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from bridle.likelihood import normal_nll
+from bridle.reproduce import EXHIBITS, SCALES
 from bridle.reproduce.figure1 import equivalent_beta, trajectory_claims
 
 
@@ -56,3 +57,20 @@ def test_an_error_that_never_meets_kappa_decides_nothing(make_record):
     claims = trajectory_claims(record, np.array([0.1, 0.2, 0.3]))
     assert [claim.holds for claim in claims] == [True, None, None]
     assert all("never met kappa 0.1 (it ended at 0.2)" in claim.text for claim in claims[1:])
+
+
+def test_an_error_that_meets_kappa_in_the_first_row_says_nothing_of_before(make_record):
+    record = make_record([0.1, 0.1], [9, 8], [40, 30])
+    claims = trajectory_claims(record, np.array([0.5, 0.6]))
+    assert [claim.holds for claim in claims] == [None, True, True]
+    assert "there is no row from before" in claims[0].text
+
+
+@pytest.mark.parametrize("multiplier", [[300.0, 400.0, 500.0], [40.0, 20.0, 5.0]])
+def test_a_line_at_beta_1_is_in_the_picture(make_record, made_up_runs, multiplier):
+    record = make_record([0.3, 0.2, 0.1], [2, 9, 12], multiplier)
+    drawn = EXHIBITS["figure1"].draw(SCALES["tiny"], made_up_runs(record))
+    panel = drawn.picture.axes[-1]
+    assert panel.get_ylabel() == "Equivalent beta"
+    low, high = panel.get_ylim()
+    assert low < 1 < high and [1, 1] in [list(line.get_ydata()) for line in panel.lines]

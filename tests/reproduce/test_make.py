@@ -32,7 +32,8 @@ def test_everything_is_made(everything: tuple[Path, Reproduced]) -> None:
         assert (name == "table2") != (out / f"{name}.png").is_file()
     text = done.page.read_text()
     assert "Nothing here says anything about the paper." in text and "figure3 is left out" not in text
-    assert Image.open(out / "figure5.png").size > (3 * 250, 2 * 250), "six blocks in two rows"
+    width, height = Image.open(out / "figure5.png").size
+    assert width > 3 * 250 and height > 2 * 250, "seven blocks in two rows"
 
 
 @pytest.mark.timeout(900)
@@ -74,16 +75,21 @@ def test_what_was_interrupted_goes_on_and_what_is_finished_stays(
     shutil.copytree(everything[0], out)
     spec = EXHIBITS["figure1"].runs(QUICK)[0]
     other = EXHIBITS["figure4"].runs(QUICK)[0]
-    run = RunFolder(out / "runs" / spec.name)
-    # As a kill in the middle leaves it.
-    (run.path / "summary.json").unlink()
-    for file in run.checkpoint_files()[6:]:
-        file.unlink()
-    (out / "figure1.json").unlink()
+    through_classifier = next(s for s in EXHIBITS["figure3"].runs(QUICK) if s.config.constraints.fre)
+    for name in (spec.name, through_classifier.name):
+        run = RunFolder(out / "runs" / name)
+        # As a kill in the middle leaves it.
+        (run.path / "summary.json").unlink()
+        for file in run.checkpoint_files()[6:]:
+            file.unlink()
+    for name in ("figure1", "figure3"):
+        (out / f"{name}.json").unlink()
     before = (out / "runs" / other.name / "summary.json").stat().st_mtime_ns
-    assert reproduce(["figure1", "figure4"], "tiny", out, quick=True, workers=1).failures == {}
+    assert reproduce(["figure1", "figure3", "figure4"], "tiny", out, quick=True, workers=1).failures == {}
     assert (out / "runs" / other.name / "summary.json").stat().st_mtime_ns == before
-    for name in ("figure1.json", "figure1.png", "figure4.json"):
+    config = RunFolder(out / "runs" / through_classifier.name).read_config()
+    assert config.fre.classifier == str(out / "classifiers" / "Digits"), "the folder was moved"
+    for name in ("figure1.json", "figure1.png", "figure3.json", "figure3.png", "figure4.json"):
         assert (out / name).read_bytes() == (everything[0] / name).read_bytes()
     assert "Table 2" in (out / "index.html").read_text(), "what was made before is still on the page"
 
@@ -96,7 +102,35 @@ def test_a_folder_of_another_scale_is_refused(everything: tuple[Path, Reproduced
     assert (everything[0] / "index.html").read_bytes() == before
 
 
+@pytest.mark.timeout(900)
+def test_the_classifier_is_trained_only_for_runs_that_will_be(
+    everything: tuple[Path, Reproduced], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, classifier = tmp_path / "again", tmp_path / "again" / "classifiers" / "Digits"
+    shutil.copytree(everything[0], out)
+    shutil.rmtree(classifier)
+    with pytest.raises(ConfigError, match="holds a run with other settings"):
+        reproduce(["figure3"], "tiny", out)
+    with pytest.raises(ConfigError, match="workers must be at least 1"):
+        reproduce(["figure3"], "tiny", tmp_path / "new", quick=True, workers=0)
+    assert reproduce(["figure3"], "tiny", out, quick=True).failures == {}
+    assert not classifier.exists() and not (tmp_path / "new").exists(), "refused, or finished"
+    # One of other steps, such as the quick form's in the folder of a whole reproduction.
+    shutil.copytree(everything[0] / "classifiers", out / "classifiers", dirs_exist_ok=True)
+    info = json.loads((classifier / "classifier.json").read_text())
+    assert info["steps"] == QUICK.classifier_steps
+    (classifier / "classifier.json").write_text(json.dumps(info | {"steps": 3}))
+    name = next(s.name for s in EXHIBITS["figure3"].runs(QUICK) if s.config.constraints.fre)
+    shutil.rmtree(out / "runs" / name)
+    monkeypatch.chdir(tmp_path)
+    assert reproduce(["figure3"], "tiny", "again", quick=True).failures == {}
+    assert json.loads((classifier / "classifier.json").read_text()) == info
+    assert RunFolder(out / "runs" / name).read_config().fre.classifier == "again/classifiers/Digits"
+
+
 def test_unknown_names_are_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^name at least one figure or table: there are figure1, .*, all$"):
+        reproduce([], "tiny", tmp_path)
     with pytest.raises(ConfigError, match=r"^unknown figure or table 'figure9': there are figure1, figure2, .*, all$"):
         reproduce(["figure1", "figure9"], "tiny", tmp_path)
     with pytest.raises(ConfigError, match="^unknown scale 'huge': there are tiny, small, paper$"):

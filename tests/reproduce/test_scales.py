@@ -30,6 +30,12 @@ def test_tiny_needs_no_files_and_paper_is_the_papers_list():
     assert config.model.init_args == preset.model
 
 
+def test_a_scale_may_have_sizes_of_its_own():
+    tiny, preset = SCALES["tiny"], preset_for("NVPVAE", "tiny")
+    assert tiny.cifar10 is not None and tiny.sizes["NVPVAE"].items() - preset.model.items()
+    assert tiny.run(tiny.cifar10, "NVPVAE", "elbo").config.model.init_args == {**preset.model, **tiny.sizes["NVPVAE"]}
+
+
 def test_figures_share_their_runs():
     specs = [spec for e in EXHIBITS.values() for spec in e.runs(SCALES["tiny"])]
     assert len({s.name for s in specs}) < len(specs)

@@ -46,4 +46,5 @@ def run(arguments: list[str]) -> None:
     )
     print(f"page: {done.page}")
     if done.failures:
-        raise BridleError(f"{len(done.failures)} runs failed: {', '.join(done.failures)}")
+        count = f"{len(done.failures)} run{'s' * (len(done.failures) > 1)}"
+        raise BridleError(f"{count} failed: {', '.join(done.failures)}")

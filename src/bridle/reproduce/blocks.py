@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import string
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -16,7 +17,17 @@ from torch import Tensor
 
 from bridle.data import DataSet
 from bridle.reports.grids import image_grid, side_by_side
-from bridle.reproduce.exhibit import Claim, Drawn, Exhibit, FinishedRuns, MissingRunError, Table, setting
+from bridle.reproduce.exhibit import (
+    MET,
+    Claim,
+    Drawn,
+    Exhibit,
+    FinishedRuns,
+    MissingRunError,
+    Table,
+    all_met,
+    setting,
+)
 from bridle.reproduce.measured import holes_of_run
 from bridle.reproduce.scales import Scale, Source
 from bridle.reproduce.sources import source_data
@@ -29,8 +40,8 @@ __all__ = [
     "ColorMNISTSamples",
     "ConstraintBlocks",
     "Made",
-    "holes_claim",
-    "impact_claim",
+    "holes_claims",
+    "impact_claims",
 ]
 
 _TIGHT = 0.0028
@@ -42,31 +53,39 @@ _MARGIN = 18
 _TEXT, _LINE = 13, 19
 _ABREAST = 5
 _INK, _FAINT = (36, 41, 47), (89, 99, 110)
-_FRE = "GECO+FRE"
+_ALIKE = 0.25
+"""How far an error may be from the ELBO's for the two models' holes to be compared."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """A block of a figure. ``label``: what the paper says of it; ``spec``: the run it is drawn from, None for data."""
+    """A block of a figure. ``label``: what the paper says of it; ``spec``: the run it is drawn from, None for data;
+    ``printed``: the paper's kappa, where it is not the run's."""
 
     label: str
     source: Source
     spec: RunSpec | None
+    printed: float | None = None
 
 
 @dataclass(frozen=True)
 class Made:
     """The numbers of a block's run: root mean squared error (pixel units) and KL (nats per image) of the training
-    split, and the ratio of :func:`bridle.evaluation.prior_holes`."""
+    split; the ratio of :func:`bridle.evaluation.prior_holes`, None without an error; whether its constraint was met,
+    None for a baseline."""
 
     block: Block
     rmse: float
     kl: float
-    holes: float
+    holes: float | None
+    met: bool | None
 
 
 class _Blocks(Exhibit):
     """What figures 3, 5, 6 and 7 share: blocks side by side, each with a letter, its words and its numbers."""
+
+    rows: ClassVar[tuple[str, ...]] = ()
+    """What the rows of each block are, where they are not all the same."""
 
     @abstractmethod
     def blocks(self, scale: Scale) -> list[Block]:
@@ -77,12 +96,12 @@ class _Blocks(Exhibit):
         """The images of a block, row by row of six: shape ``(N, C, H, W)``. ``x``: test images, at least 36."""
 
     @abstractmethod
-    def remarks(self) -> list[str]:
-        """What is seen, and what differs from the paper's figure."""
+    def remarks(self, shown: Sequence[Block]) -> list[str]:
+        """What is seen, and what differs from the paper's figure, for the blocks that are there."""
 
-    def claims(self, source: Source, made: Sequence[Made]) -> list[Claim]:
-        """What the paper says, judged by the blocks of one data set."""
-        return [holes_claim(source.name, [(m.block.label, m.holes) for m in made if m.block.source == source])]
+    def claims(self, made: Sequence[Made]) -> list[Claim]:
+        """What the paper says, judged by the blocks of one data set that have a run."""
+        return holes_claims(made)
 
     def runs(self, scale: Scale) -> list[RunSpec]:
         return list({b.spec.name: b.spec for b in self.blocks(scale) if b.spec is not None}.values())
@@ -101,10 +120,10 @@ class _Blocks(Exhibit):
             if block.spec is not None:
                 record = finished[block.spec]
                 ratio = holes_of_run(finished, block.spec, block.source, scale.pictures).ratio
-                lines.append(f"RMSE {record.rmse_train:.3f}, KL {record.kl_train:.3g}")
-                row = (block.source.name, block.label, record.rmse_train, record.kl_train, ratio)
-                rows.append((f"({letter})", *row))
-                made.append(Made(block, record.rmse_train, record.kl_train, ratio))
+                m = Made(block, record.rmse_train, record.kl_train, ratio, all_met(record))
+                lines.append(f"RMSE {m.rmse:.3f}, KL {m.kl:.3g}{', κ not met' * (m.met is False)}")
+                rows.append((f"({letter})", block.source.name, block.label, MET[m.met], m.rmse, m.kl, ratio))
+                made.append(m)
             images = self.images(block, examples[block.source.name], finished)
             if not data[block.source.name].colored:
                 images = side_by_side(images)
@@ -113,11 +132,15 @@ class _Blocks(Exhibit):
             raise MissingRunError("none of its runs finished")
         sources = list({b.source.name: b.source for b in blocks}.values())
         return Drawn(
-            picture=_arranged(drawn),
-            caption=[setting(scale, self.runs(scale), sources), *self.remarks()],
-            claims=[claim for source in sources for claim in self.claims(source, made)],
+            picture=_arranged(drawn, self.rows),
+            caption=[setting(scale, self.runs(scale), sources), *self.remarks(shown), _NUMBERS, *_fre_remark(shown)],
+            claims=[
+                claim
+                for source in dict.fromkeys(m.block.source.name for m in made)
+                for claim in self.claims([m for m in made if m.block.source.name == source])
+            ],
             table=Table(
-                ("block", "data", "model", "RMSE", "KL (nats per image)", "holes (1: none)"),
+                ("block", "data", "model", "constraint", "RMSE", "KL (nats per image)", "holes (1: none)"),
                 tuple(rows),
             ),
             notes=[f"Block {b.label} is left out: its run did not finish." for b in blocks if b not in shown],
@@ -129,6 +152,7 @@ class ConstraintBlocks(_Blocks):
 
     name: ClassVar[str] = "figure3"
     title: ClassVar[str] = "Samples and reconstructions from ConvDRAW trained on CelebA and Color-MNIST"
+    rows: ClassVar[tuple[str, ...]] = ("data", "reconstructions", "samples")
 
     def blocks(self, scale: Scale) -> list[Block]:
         if "ConvDRAW" not in scale.models:
@@ -147,16 +171,13 @@ class ConstraintBlocks(_Blocks):
             x = x[:_COLUMNS]
             return torch.cat([x, model.reconstruct(x, None, generator), model.sample(_COLUMNS, generator=generator)])
 
-    def claims(self, source: Source, made: Sequence[Made]) -> list[Claim]:
-        own = [(m.block.label, m.rmse, m.kl) for m in made if m.block.source == source]
-        return [impact_claim(source.name, own), *super().claims(source, made)]
+    def claims(self, made: Sequence[Made]) -> list[Claim]:
+        return [*impact_claims(made), *super().claims(made)]
 
-    def remarks(self) -> list[str]:
-        return [
-            "Rows of each block: test images, their reconstructions, samples. Blocks as in the paper: the first three "
-            "in the place of CelebA, the last two of Color-MNIST.",
-            _FRE_REMARK,
-        ]
+    def remarks(self, shown: Sequence[Block]) -> list[str]:
+        of = Counter((b.source.name, b.source.paper) for b in shown)
+        each = ", then ".join(f"{n} of {name} for {paper}" for (name, paper), n in of.items())
+        return [f"Rows of each block: test images, their reconstructions, samples. Blocks from the left: {each}."]
 
 
 class _Samples(_Blocks):
@@ -187,8 +208,8 @@ class CelebASamples(_Samples):
         common = self.common(scale, scale.celeba, (0.06, 0.08, 0.1))
         return common and [*common, *_fre(scale, common[0].source, 0.0625)]
 
-    def remarks(self) -> list[str]:
-        return [f"{_SAMPLES_REMARK} {_LETTERS}", _FRE_REMARK]
+    def remarks(self, shown: Sequence[Block]) -> list[str]:
+        return [f"{_SAMPLES_REMARK} {_LETTERS}"]
 
 
 class ColorMNISTSamples(_Samples):
@@ -200,7 +221,7 @@ class ColorMNISTSamples(_Samples):
     def blocks(self, scale: Scale) -> list[Block]:
         return self.common(scale, scale.color_mnist, (0.06, 0.08, 0.1))
 
-    def remarks(self) -> list[str]:
+    def remarks(self, shown: Sequence[Block]) -> list[str]:
         return [f"{_SAMPLES_REMARK} {_LETTERS} Color-MNIST is three digits as the three colour channels."]
 
 
@@ -218,61 +239,88 @@ class CIFAR10Samples(_Samples):
         pncc = Block(f"GECO+pNCC κ={scale.pncc:g}", source, scale.run(source, "ConvDRAW", pncc=scale.pncc))
         return [*common, *_fre(scale, source, 0.0625), pncc]
 
-    def remarks(self) -> list[str]:
-        return [
-            f"{_SAMPLES_REMARK} The paper does not print the kappa of pNCC; here a mean correlation of patches.",
-            f"Panel (e) is trained at kappa {_TIGHT:g} as printed. As a root mean squared error that is less than one "
-            "of 256 grey levels (0.0039), so its error is best read beside it; the paper may have printed a mean "
-            f"squared error, which is kappa {_TIGHT**0.5:.3f}.",
-            _FRE_REMARK,
-        ]
+    def remarks(self, shown: Sequence[Block]) -> list[str]:
+        remarks = [_SAMPLES_REMARK]
+        given = [b.spec.config.constraints for b in shown if b.spec is not None]
+        if any(constraints.pncc is not None for constraints in given):
+            remarks.append("The paper does not print the kappa of pNCC; here a mean correlation of patches.")
+        if any(constraints.re == _TIGHT for constraints in given):
+            remarks.append(
+                f"Panel (e) is trained at kappa {_TIGHT:g} as printed. As a root mean squared error that is less than "
+                "one of 256 grey levels (0.0039), so its error is best read beside it; the paper may have printed a "
+                f"mean squared error, which is kappa {_TIGHT**0.5:.3f}."
+            )
+        return remarks
 
 
 _SAMPLES_REMARK = "Blocks of samples by objective and constraint, after a block of test images."
 _LETTERS = "The letters run from left to right; the paper's caption names (e) before (d)."
-_FRE_REMARK = (
-    "FRE is in standard deviations of the features of a residual classifier's second layer (nine convolutions; the "
-    "paper: the first eight layers of one), trained on the data that stand for CIFAR-10. The paper's kappas of FRE, "
-    "1.0 and 0.0625, are in units of features that it does not describe, and cannot be carried over."
+_NUMBERS = (
+    "RMSE (pixel units, 0 to 1) and KL (nats per image) are of the training split. Holes: encoded and decoded once "
+    "more, the model's samples have so many times the error of its reconstructions. Without holes that is 1; but it "
+    "tends to 1 for a poor reconstructor, too, so that only models of about the same RMSE can be compared by it."
 )
 
 
-def holes_claim(data: str, ratios: Sequence[tuple[str, float]]) -> Claim:
-    """The paper's "GECO reduces the holes problem", by what the models make of their own pictures.
+def holes_claims(made: Sequence[Made]) -> list[Claim]:
+    """The paper's "GECO reduces the holes problem", by what the models make of their own pictures: a claim for each
+    run under GECO, judged where it met its constraint with an RMSE within 25% of the ELBO's.
 
     Arguments:
-        data: The data set, for the sentence.
-        ratios: For each block with a run, the ELBO's among them, its label and the ratio of
-            :func:`bridle.evaluation.prior_holes`.
+        made: The blocks of one data set that have a run, at least one.
     """
-    elbo = next((ratio for label, ratio in ratios if label == "ELBO"), None)
-    geco = [(label, ratio) for label, ratio in ratios if label.startswith("GECO")]
-    if elbo is None or not geco:
-        return Claim(f"GECO's samples against the ELBO's on {data}: the runs to compare did not finish.", None)
-    better = [label for label, ratio in geco if ratio < elbo]
-    each = ", ".join(f"{label.removeprefix('GECO+')} {ratio:.2f}" for label, ratio in geco)
-    return Claim(
-        f"GECO reduces the holes in the latent space on {data}: encoded and decoded once more, samples of the ELBO's "
-        f"model have {elbo:.2f} times the error of reconstructions (1 without holes); under GECO: {each}. It is lower "
-        f"for {len(better)} of {len(geco)}.",
-        len(better) == len(geco),
-    )
+    elbo = next((m for m in made if m.block.label == "ELBO"), None)
+    geco = [m for m in made if m.met is not None and m.holes is not None]
+    data = made[0].block.source.name
+    if elbo is None or elbo.holes is None or not geco:
+        return [Claim(f"GECO reduces the holes in the prior on {data}: there are no two runs to compare.", None)]
+    claims = []
+    for m in geco:
+        assert m.holes is not None
+        text = (
+            f"{m.block.label} has fewer holes in the prior than the ELBO on {data}: a ratio of {m.holes:.2f} (RMSE "
+            f"{m.rmse:.3f}) against {elbo.holes:.2f} (RMSE {elbo.rmse:.3f})"
+        )
+        if not m.met:
+            claims.append(Claim(f"{text}, but kappa is not met.", None))
+        elif abs(m.rmse / elbo.rmse - 1) > _ALIKE:
+            claims.append(Claim(f"{text}, but the errors differ by more than {_ALIKE:.0%}.", None))
+        else:
+            claims.append(Claim(f"{text}.", m.holes < elbo.holes))
+    return claims
 
 
-def impact_claim(data: str, ends: Sequence[tuple[str, float, float]]) -> Claim:
+def impact_claims(made: Sequence[Made]) -> list[Claim]:
     """The paper's "the use of different constraints has a substantial impact", where the KLs of the least and the
-    greatest differ twofold.
+    greatest differ twofold; no claim where the blocks have fewer than two constraints.
 
     Arguments:
-        data: The data set, for the sentence.
-        ends: Label, root mean squared error (pixel units) and KL (nats per image) of each block.
+        made: The blocks of one data set that have a run.
     """
-    claim = f"The constraint has a substantial impact on {data}"
-    if len(ends) < 2:
-        return Claim(f"{claim}: the runs to compare did not finish.", None)
-    each = ", ".join(f"{label} ends at RMSE {rmse:.3f} and KL {kl:.3g}" for label, rmse, kl in ends)
-    rates = [kl for _, _, kl in ends]
-    return Claim(f"{claim}, at least twofold in the KL: {each}.", max(rates) >= 2 * min(rates))
+    constrained = [m for m in made if m.met is not None]
+    if len(constrained) < 2:
+        return []
+    claim = f"Different constraints have a substantial impact on {constrained[0].block.source.name}"
+    met = [m for m in constrained if m.met]
+    if len(met) < 2:
+        unmet = ", ".join(m.block.label for m in constrained if not m.met)
+        return [Claim(f"{claim}: not met are {unmet}, so that there are not two to compare.", None)]
+    each = ", ".join(f"{m.block.label} ends at RMSE {m.rmse:.3f} and KL {m.kl:.3g}" for m in met)
+    rates = [m.kl for m in met]
+    return [Claim(f"{claim}, at least twofold in the KL: {each}.", max(rates) >= 2 * min(rates))]
+
+
+def _fre_remark(shown: Sequence[Block]) -> list[str]:
+    """What FRE's kappas are, and are not, where there are blocks under FRE."""
+    kappas = {b.spec.config.constraints.fre: b.printed for b in shown if b.spec is not None and b.printed is not None}
+    if not kappas:
+        return []
+    each = ", ".join(f"kappa {used:g} here for the paper's {printed:g}" for used, printed in kappas.items())
+    return [
+        f"FRE: {each}. It is in standard deviations of the features of a residual classifier's second layer (nine "
+        "convolutions; the paper: the first eight layers of one), trained on the data that stand for CIFAR-10. The "
+        "paper's kappas are in units of features that it does not describe, and cannot be carried over."
+    ]
 
 
 def _test_images(data: DataSet) -> Tensor:
@@ -293,7 +341,7 @@ def _fre(scale: Scale, source: Source, printed: float) -> list[Block]:
     if scale.cifar10 is None:
         return []
     kappa = scale.fre[printed]
-    return [Block(f"{_FRE} κ={kappa:g}", source, scale.run(source, "ConvDRAW", fre=kappa))]
+    return [Block(f"GECO+FRE κ={kappa:g}", source, scale.run(source, "ConvDRAW", fre=kappa), printed)]
 
 
 def _scale(images: Tensor) -> int:
@@ -301,18 +349,23 @@ def _scale(images: Tensor) -> int:
     return max(1, round(_TILE / images.shape[2]))
 
 
-def _arranged(blocks: Sequence[tuple[Sequence[str], Image.Image]]) -> Image.Image:
-    """Blocks from left to right on white, their words above them; in several rows where they are many."""
+def _arranged(blocks: Sequence[tuple[Sequence[str], Image.Image]], names: Sequence[str] = ()) -> Image.Image:
+    """Blocks from left to right on white, their words above them; in several rows where they are many. ``names``: of
+    the rows of images in each block, at the left edge."""
     rows = math.ceil(len(blocks) / _ABREAST)
     columns = math.ceil(len(blocks) / rows)
     font = ImageFont.truetype(findfont("DejaVu Sans"), _TEXT)
     width = max(max(grid.width, *(int(font.getlength(line)) for line in lines)) for lines, grid in blocks) + _MARGIN
+    edge = _MARGIN + max((int(font.getlength(name)) + _MARGIN // 2 for name in names), default=0)
     head = 2 * _LINE + 4
     height = head + max(grid.height for _, grid in blocks) + _MARGIN
-    canvas = Image.new("RGB", (columns * width + _MARGIN, rows * height + _MARGIN), "white")
+    canvas = Image.new("RGB", (edge + columns * width, rows * height + _MARGIN), "white")
     pen = ImageDraw.Draw(canvas)
     for i, (lines, grid) in enumerate(blocks):
-        left, top = _MARGIN + i % columns * width, _MARGIN + i // columns * height
+        left, top = edge + i % columns * width, _MARGIN + i // columns * height
+        for j, name in enumerate(names if i % columns == 0 else ()):
+            middle = top + head + round((j + 0.5) * grid.height / len(names))
+            pen.text((edge - _MARGIN // 2, middle), name, fill=_FAINT, font=font, anchor="rm")
         for j, line in enumerate(lines):
             pen.text((left, top + j * _LINE), line, fill=_FAINT if j else _INK, font=font)
         canvas.paste(grid, (left, top + head))

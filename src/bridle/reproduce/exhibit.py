@@ -21,7 +21,21 @@ from bridle.training import TrainConfig
 from bridle.training.folder import RunFolder
 from bridle.training.load import load_model
 
-__all__ = ["Claim", "Drawn", "Exhibit", "FinishedRuns", "MissingRunError", "Table", "setting"]
+__all__ = [
+    "MET",
+    "Claim",
+    "Drawn",
+    "Exhibit",
+    "FinishedRuns",
+    "MissingRunError",
+    "Table",
+    "all_met",
+    "missing_notes",
+    "setting",
+]
+
+MET: dict[bool | None, str | None] = {True: "met", False: "not met", None: None}
+"""What a table says of :func:`all_met`."""
 
 _PAPER_RATE: dict[Model, str] = {"ConvDRAW": "1e-5", "NVPVAE": "1e-6"}
 
@@ -65,8 +79,8 @@ class FinishedRuns:
 
 @dataclass(frozen=True)
 class Claim:
-    """What the paper says, put to the test. ``text``: one or two sentences with the numbers; ``holds``: None where the
-    numbers do not decide it."""
+    """What the paper says, put to the test. ``text``: one or two sentences with the data and the numbers, the same ones
+    wherever the same runs are put to the same test; ``holds``: None where the numbers do not decide it."""
 
     text: str
     holds: bool | None
@@ -121,15 +135,25 @@ class Exhibit(ABC):
         """
 
 
+def all_met(record: RunRecord) -> bool | None:
+    """Whether a run ended with all of its constraints met; None for a baseline, which has none."""
+    return all(c.satisfied for c in record.constraints.values()) if record.constraints else None
+
+
+def missing_notes(specs: Sequence[RunSpec], finished: FinishedRuns) -> list[str]:
+    """A line for each run that did not finish."""
+    return [f"Run {spec.name} did not finish and is left out." for spec in specs if not finished.has(spec)]
+
+
 def setting(scale: Scale, specs: Sequence[RunSpec], sources: Sequence[Source]) -> str:
     """Scale, data, models, steps and seeds, and how training differs from the paper's.
 
     Example:
         >>> from bridle.reproduce import SCALES
-        >>> tiny = SCALES["tiny"]
-        >>> setting(tiny, [tiny.run(tiny.cifar10, "ConvDRAW", "elbo")], [tiny.cifar10])
-        'Scale tiny; Digits for CIFAR-10; ConvDRAW, 540 steps of 64 images, learning rate 0.002 (the paper: 1e-5); seed
-        0. The paper prints neither steps nor sizes.'
+        >>> small = SCALES["small"]
+        >>> setting(small, [small.run(small.celeba, "ConvDRAW", "elbo")], [small.celeba])
+        'Scale small; CIFAR-10 for CelebA; ConvDRAW, 4,000 steps of 64 images, learning rate 0.001 (the paper: 1e-5);
+        seed 0. The paper prints neither steps nor sizes.'
     """
     data = dict.fromkeys(s.name if s.name == s.paper else f"{s.name} for {s.paper}" for s in sources)
     trained = dict.fromkeys(_training(spec.config) for spec in specs)

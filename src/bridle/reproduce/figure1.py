@@ -9,6 +9,7 @@ import numpy as np
 
 from bridle.reports.information_plane import figure1
 from bridle.reports.record import RunRecord
+from bridle.reports.style import DASHES, INK
 from bridle.reproduce.exhibit import Claim, Drawn, Exhibit, FinishedRuns, setting
 from bridle.reproduce.scales import Scale
 from bridle.sweeps import RunSpec
@@ -36,15 +37,20 @@ class Trajectory(Exhibit):
         record = finished[spec]
         metrics = record.metrics
         beta = equivalent_beta(metrics["re.multiplier"], _KAPPA, metrics["rmse"], math.prod(record.image_shape))
+        picture = figure1(record, equivalent_beta=beta)
+        *_, panel = picture.axes
+        low, high = panel.get_ylim()
+        panel.axhline(1, color=INK, linewidth=1.1, linestyle=DASHES)
+        panel.set_ylim(min(low, 0.9), max(high, 1.1))
         return Drawn(
-            picture=figure1(record, equivalent_beta=beta),
+            picture=picture,
             caption=[
                 setting(scale, [spec], [scale.rotate]),
                 f"Conditional ConvDRAW under RE with kappa {_KAPPA:g} (the paper does not print its kappa), two images "
                 "as the context. Colour is the iteration in all three panels. NLL is that of the quantized normal at "
                 "sigma_opt, taken at each step as the root mean squared error of the last rows' batches.",
                 "The equivalent beta is D kappa² / (2 sigma² lambda) for the relative constraint, sigma the same "
-                "error: the beta at which NLL + beta KL has the gradient of KL + lambda C.",
+                "error: the beta at which NLL + beta KL has the gradient of KL + lambda C. Dashed: 1, the ELBO's own.",
                 f"The paper's beta turns at about 10,000 iterations; this run has {record.steps:,}.",
             ],
             claims=trajectory_claims(record, beta),
@@ -82,15 +88,14 @@ def trajectory_claims(record: RunRecord, beta: np.ndarray) -> list[Claim]:
     re = record.constraints["re"]
     met = np.flatnonzero(error <= re.kappa)
     before = beta[: met[0]] if len(met) else beta
-    below = float(np.mean(before < 1)) if len(before) else 1.0
     until = f"until its error meets kappa at step {step[met[0]]:,.0f}" if len(met) else f"in all {record.steps:,} steps"
-    claims = [
-        Claim(
-            "The constraint dominates at first, with beta < 1: "
-            f"{until} the equivalent beta is below 1 in {below:.0%} of the rows.",
-            bool(below == 1),
-        )
-    ]
+    claim = "The constraint dominates at first, with beta < 1"
+    if len(before):
+        below = float(np.mean(before < 1))
+        first = Claim(f"{claim}: {until} the equivalent beta is below 1 in {below:.0%} of the rows.", below == 1)
+    else:
+        first = Claim(f"{claim}: there is no row from before its error meets kappa.", None)
+    claims = [first]
     if not len(met):
         unmet = f"the error never met kappa {re.kappa:g} (it ended at {re.value:.4g})."
         return [*claims, *(Claim(f"{text}: {unmet}", None) for text in ("Then beta grows", "Then the KL falls"))]

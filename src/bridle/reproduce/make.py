@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -18,8 +19,10 @@ from bridle.reproduce.page import write_exhibit, write_page
 from bridle.reproduce.scales import SCALES, Scale
 from bridle.reproduce.sources import source_data
 from bridle.reproduce.table2 import MarginalTable
-from bridle.sweeps import RunSpec, run_sweep
+from bridle.sweeps import LocalEngine, RunSpec, run_sweep
+from bridle.sweeps.refusals import refuse_misfits
 from bridle.training.config import FeatureOptions
+from bridle.training.folder import RunFolder
 
 __all__ = ["EXHIBITS", "Reproduced", "reproduce"]
 
@@ -75,11 +78,12 @@ def reproduce(
         models: Only these models, ``ConvDRAW`` or ``NVPVAE``.
 
     Raises:
-        ConfigError: A name that does not exist; a folder whose runs have other settings.
+        ConfigError: No name, or one that does not exist; a folder whose runs have other settings. Nothing is trained
+            or written then.
         DataError: None of the data sets are there. A part of them is left out, and the page says so.
         Interrupted: The same call goes on.
     """
-    exhibits = _exhibits(names)
+    exhibits, engine = _exhibits(names), LocalEngine(workers)
     if scale not in SCALES:
         raise ConfigError(f"unknown scale {scale!r}: there are {', '.join(SCALES)}")
     out = Path(out)
@@ -93,12 +97,12 @@ def reproduce(
         raise DataError(f"nothing is left to reproduce: {next(iter(lost.values()))}")
 
     finished = FinishedRuns(out / "runs")
-    specs = _with_classifier(_union(e.runs(wanted) for e in possible), wanted, out)
-    failures = run_sweep(specs, finished.folder, workers=workers).failures
+    specs = _with_classifier(_union(e.runs(wanted) for e in possible), wanted, finished, out / "classifiers")
+    failures = run_sweep(specs, finished.folder, engine=engine).failures
     # What failed is not tried again now, but by the next call.
     specs = [spec for spec in specs if spec.name not in failures]
     specs = _union([specs, *(e.later_runs(wanted, finished) for e in possible)])
-    failures |= run_sweep(specs, finished.folder, workers=workers).failures if specs else {}
+    failures |= run_sweep(specs, finished.folder, engine=engine).failures if specs else {}
 
     lines = [f"{e.name} is left out: {lost[e]}." for e in exhibits if e not in possible]
     for exhibit in possible:
@@ -113,6 +117,8 @@ def reproduce(
 
 
 def _exhibits(names: Sequence[str]) -> list[Exhibit]:
+    if not names:
+        raise ConfigError(f"name at least one figure or table: there are {', '.join(EXHIBITS)}, all")
     for name in names:
         if name != "all" and name not in EXHIBITS:
             raise ConfigError(f"unknown figure or table {name!r}: there are {', '.join(EXHIBITS)}, all")
@@ -149,15 +155,51 @@ def _union(lists: Iterable[Sequence[RunSpec]]) -> list[RunSpec]:
     return list({spec.name: spec for specs in lists for spec in specs}.values())
 
 
-def _with_classifier(specs: Sequence[RunSpec], scale: Scale, out: Path) -> list[RunSpec]:
-    """The runs, those under FRE with the classifier that it looks through: one of the data that stand for CIFAR-10, as
-    in the paper, trained now unless it is there."""
-    if scale.cifar10 is None or not any("fre" in spec.config.constraints.given() for spec in specs):
-        return list(specs)
-    folder = (out / "classifiers" / scale.cifar10.name).absolute()
-    if not (folder / "classifier.pt").is_file():
+def _with_classifier(specs: Sequence[RunSpec], scale: Scale, finished: FinishedRuns, folder: Path) -> list[RunSpec]:
+    """The runs, those under FRE with the classifier that they look through: one of the data that stand for CIFAR-10, as
+    in the paper, trained now unless it is there.
+
+    All runs are looked at before, so that none is refused after the classifier's training. The folder of a run that
+    has begun may have been moved with the classifier's; then it is told where that is now.
+
+    Raises:
+        BridleError: A run that cannot be trained as stated, or whose folder holds another one.
+    """
+    recorded = {
+        s.name: _as_recorded(s, finished) for s in specs if _looks(s) and _folder(s, finished).config_file.exists()
+    }
+    same = {s.name for s in recorded.values() if not _folder(s, finished).holds_another(s.config)}
+    refuse_misfits([s for s in specs if s.name not in same], finished.folder)
+    if scale.cifar10 is None or not any(_looks(s) and not finished.has(s) for s in specs):
+        return [recorded.get(s.name, s) for s in specs]
+    folder = folder / scale.cifar10.name
+    info = folder / "classifier.json"
+    if not info.is_file() or json.loads(info.read_text())["steps"] != scale.classifier_steps:
         train_and_save(source_data(scale.cifar10), folder, steps=scale.classifier_steps)
-    options = FeatureOptions(classifier=str(folder))
-    return [
-        RunSpec(s.name, replace(s.config, fre=options)) if "fre" in s.config.constraints.given() else s for s in specs
-    ]
+    placed = []
+    for spec in specs:
+        if _looks(spec) and finished.has(spec):
+            spec = recorded.get(spec.name, spec)
+        elif _looks(spec):
+            spec = _looking_through(spec, str(folder))
+            if spec.name in recorded:
+                _folder(spec, finished).write_config(spec.config)
+        placed.append(spec)
+    return placed
+
+
+def _looks(spec: RunSpec) -> bool:
+    return "fre" in spec.config.constraints.given()
+
+
+def _looking_through(spec: RunSpec, classifier: str | None) -> RunSpec:
+    return RunSpec(spec.name, replace(spec.config, fre=FeatureOptions(classifier=classifier)))
+
+
+def _as_recorded(spec: RunSpec, finished: FinishedRuns) -> RunSpec:
+    """A run that has begun, with the path of the classifier that its folder names."""
+    return _looking_through(spec, _folder(spec, finished).read_config().fre.classifier)
+
+
+def _folder(spec: RunSpec, finished: FinishedRuns) -> RunFolder:
+    return RunFolder(finished.path(spec))

@@ -56,14 +56,15 @@ def write_page(names: Sequence[str], out: Path, left_out: Sequence[str] = ()) ->
         left_out: One line on each that was asked for and could not be made.
     """
     sections = [_section(name, out) for name in names if (out / f"{name}.json").is_file()]
-    claims = [claim for section in sections for claim in section["claims"]]
+    # A run that several figures share is put to the same test in each of them: that counts once.
+    tests = {claim["text"]: claim["holds"] for section in sections for claim in section["claims"]}
     page = (
         environment()
         .get_template("reproduction.html.j2")
         .render(
             title="Taming VAEs, reproduced",
             quick=any(section["quick"] for section in sections),
-            verdict=_verdict([claim["holds"] for claim in claims]),
+            verdict=_verdict(list(tests.values())),
             left_out=left_out,
             sections=sections,
         )
@@ -83,18 +84,18 @@ def _section(name: str, out: Path) -> dict[str, Any]:
 
 
 def _verdict(holds: Sequence[bool | None]) -> str:
-    """All claims in one sentence.
+    """All tests in one sentence.
 
     Example:
         >>> _verdict([True, False, None, True])
-        'Of 4 statements of the paper put to the test, 2 hold here, 1 does not, and 1 is not decided by the numbers.'
+        'Of 4 tests of what the paper says, each counted once, 2 hold, 1 does not, and 1 is not decided by the numbers.'
     """
     if not holds:
         return "Nothing was put to the test."
     yes, no, open_ = (sum(h is value for h in holds) for value in (True, False, None))
     return (
-        f"Of {len(holds)} statement{'s' * (len(holds) > 1)} of the paper put to the test, "
-        f"{yes} hold{'s' * (yes == 1)} here, {no} {'does' if no == 1 else 'do'} not, "
+        f"Of {len(holds)} test{'s' * (len(holds) > 1)} of what the paper says, each counted once, "
+        f"{yes} hold{'s' * (yes == 1)}, {no} {'does' if no == 1 else 'do'} not, "
         f"and {open_} {'is' if open_ == 1 else 'are'} not decided by the numbers."
     )
 

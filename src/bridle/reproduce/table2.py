@@ -8,28 +8,38 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from bridle.evaluation import MarginalKL
-from bridle.reproduce.exhibit import Claim, Drawn, Exhibit, FinishedRuns, Table, setting
-from bridle.reproduce.figure4 import equal_error_kappa
+from bridle.reproduce.equal_error import equal_error_pairs, equal_error_verdict
+from bridle.reproduce.exhibit import (
+    MET,
+    Claim,
+    Drawn,
+    Exhibit,
+    FinishedRuns,
+    Table,
+    all_met,
+    missing_notes,
+    setting,
+)
 from bridle.reproduce.measured import marginal_of_run
 from bridle.reproduce.scales import Scale, Source
 from bridle.sweeps import RunSpec
 
-__all__ = ["MarginalRow", "MarginalTable", "marginal_claims"]
+__all__ = ["MarginalRow", "MarginalTable", "at_lower_bound", "marginal_claims"]
 
 _PAPER = {"CIFAR-10": (725.2, 45.3), "Color-MNIST": (182.5, 10.3)}
 """Marginal KL of ELBO and of GECO, nats, as printed; kappa is not."""
 
 _MANY = 2.0  # standard errors beyond which two estimates differ
-_EQUAL = 1.01
 
 
 @dataclass(frozen=True)
 class MarginalRow:
     """A run of the table. ``kappa``: pixel units, None for the ELBO; ``equal_error``: kappa is the ELBO's error;
-    ``rmse``: training split, pixel units."""
+    ``met``: whether the error ended at kappa, None for the ELBO; ``rmse``: training split, pixel units."""
 
     kappa: float | None
     equal_error: bool
+    met: bool | None
     rmse: float
     estimate: MarginalKL
 
@@ -52,11 +62,10 @@ class MarginalTable(Exhibit):
         ]
 
     def later_runs(self, scale: Scale, finished: FinishedRuns) -> list[RunSpec]:
-        elbo = [(source, scale.run(source, "NVPVAE", "elbo")) for source in _sources(scale)]
         return [
-            scale.run(source, "NVPVAE", re=equal_error_kappa(finished[spec]))
-            for source, spec in elbo
-            if finished.has(spec)
+            geco
+            for source in _sources(scale)
+            for _, geco in equal_error_pairs(scale, finished, source, "NVPVAE", scale.seeds[:1])
         ]
 
     def draw(self, scale: Scale, finished: FinishedRuns) -> Drawn:
@@ -72,7 +81,8 @@ class MarginalTable(Exhibit):
                 MarginalRow(
                     spec.config.constraints.re,
                     spec.name in equal,
-                    finished[spec].rmse_train,
+                    all_met(record := finished[spec]),
+                    record.rmse_train,
                     marginal_of_run(finished, spec, source, scale.marginal_samples),
                 )
                 for spec in own
@@ -83,7 +93,17 @@ class MarginalTable(Exhibit):
             for row in rows[source.name]
             if not row.estimate.within_bounds
         ]
-        missing = [f"Run {s.name} did not finish and is left out." for s in specs if not finished.has(s)]
+        at_bound = {
+            source.name: ", ".join(f"{row.rmse:.4f}" for row in rows[source.name] if at_lower_bound(row.estimate))
+            for source in sources
+        }
+        nothing_of_the_fit = [
+            f"{name}, at RMSE {errors}: the estimate is its lower bound within {_MANY:g} standard errors, the average "
+            "KL less the logarithm of the number of images. As far as these samples can tell no two posteriors "
+            "overlap there, and the number says nothing of how well all of them together fit the prior."
+            for name, errors in at_bound.items()
+            if errors
+        ]
         return Drawn(
             picture=None,
             caption=[
@@ -93,26 +113,38 @@ class MarginalTable(Exhibit):
                 "less the logarithm of the number of training images, and the average KL.",
                 *(_printed(source) for source in sources),
                 "The paper does not print table 2's kappa, so that GECO stands here at all of figure 2's and at the "
-                "error of the ELBO's own run (equal error).",
+                "error of the ELBO's own run (equal error). RMSE: training split, pixel units.",
             ],
             claims=[claim for source in sources for claim in marginal_claims(source, rows[source.name])],
             table=Table(
-                ("data", "training", "kappa", "RMSE", "average KL", "marginal KL (nats)", "standard error",
-                 "lower bound", "upper bound", "ELBO / GECO"),
+                ("data", "training", "kappa", "constraint", "RMSE", "average KL", "marginal KL (nats)",
+                 "standard error", "lower bound", "upper bound", "ELBO / GECO"),
                 tuple(line for source in sources for line in _lines(source, rows[source.name])),
             ),
-            notes=[*outside, *missing],
+            notes=[*outside, *nothing_of_the_fit, *missing_notes(specs, finished)],
         )  # fmt: skip
 
 
+def at_lower_bound(estimate: MarginalKL) -> bool:
+    """Whether an estimate cannot be told from a lower bound above 0, the average KL less log N: the estimate of any
+    posteriors that do not overlap, wherever they lie."""
+    above = estimate.marginal_kl - estimate.lower_bound
+    return estimate.lower_bound > 0 and above <= _MANY * estimate.standard_error
+
+
 def marginal_claims(source: Source, rows: Sequence[MarginalRow]) -> list[Claim]:
-    """Whether GECO's marginal KL is lower than the ELBO's: at each kappa, by the paper's ratio, and at equal error."""
+    """Whether GECO's marginal KL is lower than the ELBO's: at each kappa that was met, by the paper's ratio, and at
+    equal error."""
     elbo = next((row for row in rows if row.kappa is None), None)
     geco = [row for row in rows if row.kappa is not None]
     if elbo is None or not geco:
         return [Claim(f"{source.name}: the runs to compare did not finish.", None)]
-    stated = [row for row in geco if not row.equal_error]
+    stated = [row for row in geco if not row.equal_error and row.met]
+    unmet = ", ".join(f"{row.kappa:g}" for row in geco if not row.equal_error and not row.met)
+    left_out = f" Kappa {unmet} not met and left out." if unmet else ""
     claims = []
+    if unmet and not stated:
+        claims.append(Claim(f"{source.name}: GECO against the ELBO: kappa {unmet} not met.", None))
     if stated:
         lower = [row for row in stated if _difference(elbo, row) > _MANY]
         ratios = ", ".join(f"{_ratio(elbo, row)} at {row.kappa:g} (RMSE {row.rmse:.4f})" for row in stated)
@@ -120,7 +152,7 @@ def marginal_claims(source: Source, rows: Sequence[MarginalRow]) -> list[Claim]:
             Claim(
                 f"{source.name}: GECO's marginal KL is lower than the ELBO's {elbo.estimate.marginal_kl:.4g} by more "
                 f"than {_MANY:g} standard errors at {len(lower)} of {len(stated)} kappas. ELBO / GECO: {ratios}; the "
-                f"ELBO's own RMSE is {elbo.rmse:.4f}.",
+                f"ELBO's own RMSE is {elbo.rmse:.4f}.{left_out}",
                 len(lower) == len(stated),
             )
         )
@@ -130,16 +162,29 @@ def marginal_claims(source: Source, rows: Sequence[MarginalRow]) -> list[Claim]:
 
 
 def _printed_ratio_claim(source: Source, elbo: MarginalRow, stated: Sequence[MarginalRow]) -> Claim:
-    """Whether the paper's ratio is reached at a kappa of its own."""
+    """Whether the paper's ratio is reached at a kappa of its own, by two standard errors of the difference that it
+    would leave."""
     printed = _PAPER[source.paper][0] / _PAPER[source.paper][1]
-    reached = [row for row in stated if elbo.estimate.marginal_kl >= printed * row.estimate.marginal_kl]
-    kappas = ", ".join(f"{row.kappa:g}" for row in reached)
-    where = f"is reached at kappa {kappas}" if reached else "is reached at none of these kappas"
+    reached, open_ = [], []
+    for row in stated:
+        difference = elbo.estimate.marginal_kl - printed * row.estimate.marginal_kl
+        error = math.hypot(elbo.estimate.standard_error, printed * row.estimate.standard_error)
+        if row.estimate.marginal_kl <= 0 or abs(difference) <= _MANY * error:
+            open_.append(row)
+        elif difference > 0:
+            reached.append(row)
+    where = f"is reached at {_kappas(reached)}" if reached else f"is not reached at {_kappas(stated)}"
+    if open_:
+        where = f"{f'{where}, and' if reached else 'is'} not decided at {_kappas(open_)} by these standard errors"
     return Claim(
         f"{source.name}: the paper's ratio for {source.paper}, {printed:.1f}, {where}. It is one of errors as much as "
         "of training: the looser kappa against the ELBO's RMSE, the greater.",
-        bool(reached),
+        True if reached else None if open_ else False,
     )
+
+
+def _kappas(rows: Sequence[MarginalRow]) -> str:
+    return f"kappa {', '.join(f'{row.kappa:g}' for row in rows)}"
 
 
 def _equal_error_claim(source: Source, elbo: MarginalRow, row: MarginalRow) -> Claim:
@@ -148,12 +193,11 @@ def _equal_error_claim(source: Source, elbo: MarginalRow, row: MarginalRow) -> C
         f"{row.estimate.marginal_kl:.4g} ± {row.estimate.standard_error:.2g} against "
         f"{elbo.estimate.marginal_kl:.4g} ± {elbo.estimate.standard_error:.2g}, ELBO / GECO {_ratio(elbo, row)}"
     )
-    if row.rmse > _EQUAL * elbo.rmse:
-        return Claim(f"{text}. But GECO's error is {row.rmse / elbo.rmse - 1:.1%} above the ELBO's.", None)
     distance = _difference(elbo, row)
-    if abs(distance) <= _MANY:
-        return Claim(f"{text}: no more than {_MANY:g} standard errors apart.", None)
-    return Claim(f"{text}.", distance > 0)
+    lower = None if abs(distance) <= _MANY else distance > 0
+    text += f", no more than {_MANY:g} standard errors apart" if lower is None else ""
+    holds, gap = equal_error_verdict(lower, [(elbo.rmse, row.rmse)])
+    return Claim(f"{text}. {gap}", holds)
 
 
 def _difference(elbo: MarginalRow, geco: MarginalRow) -> float:
@@ -173,10 +217,10 @@ def _ratio(elbo: MarginalRow, geco: MarginalRow) -> str:
 def _lines(source: Source, rows: Sequence[MarginalRow]) -> list[tuple[str | float | None, ...]]:
     """A data set's lines: the paper's two first, then the ELBO and GECO by kappa."""
     elbo_paper, geco_paper = _PAPER[source.paper]
-    nothing = (None,) * 3
+    before, after = (None,) * 4, (None,) * 3
     lines: list[tuple[str | float | None, ...]] = [
-        (f"{source.paper} (paper)", "ELBO", *nothing, elbo_paper, *nothing, None),
-        (f"{source.paper} (paper)", "GECO", *nothing, geco_paper, *nothing, f"{elbo_paper / geco_paper:.1f}"),
+        (f"{source.paper} (paper)", "ELBO", *before, elbo_paper, *after, None),
+        (f"{source.paper} (paper)", "GECO", *before, geco_paper, *after, f"{elbo_paper / geco_paper:.1f}"),
     ]
     elbo = next((row for row in rows if row.kappa is None), None)
     for row in rows:
@@ -184,7 +228,7 @@ def _lines(source: Source, rows: Sequence[MarginalRow]) -> list[tuple[str | floa
         name = "ELBO" if row.kappa is None else "GECO, equal error" if row.equal_error else "GECO"
         ratio = _ratio(elbo, row) if elbo is not None and row.kappa is not None else None
         numbers = (e.average_kl, e.marginal_kl, e.standard_error, e.lower_bound, e.average_kl)
-        lines.append((source.name, name, row.kappa, row.rmse, *numbers, ratio))
+        lines.append((source.name, name, row.kappa, MET[row.met], row.rmse, *numbers, ratio))
     return lines
 
 
