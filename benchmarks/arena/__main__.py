@@ -1,0 +1,106 @@
+"""``python -m benchmarks.arena oracle | tune | final | table``; see README.md beside this file."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from fnmatch import fnmatchcase
+from functools import partial
+from pathlib import Path
+
+from benchmarks.arena.contestants import CONTESTANTS, PEERS, setting_name
+from benchmarks.arena.pool import Task, run_all
+from benchmarks.arena.problems import PROBLEMS
+from benchmarks.arena.table import write_table
+from benchmarks.arena.tuning import at_edge, best_setting, final_jobs, tuning_jobs, tuning_rank
+from benchmarks.arena.work import Folders, Job, consult_oracle, do
+from bridle.errors import BridleError
+
+FINALISTS = (*CONTESTANTS, "by_hand", "oracle")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs a command; the exit status."""
+    options = _parser().parse_args(arguments)
+    folders = Folders(options.results, options.out)
+    try:
+        if options.command == "table":
+            print(write_table(folders))
+            return 0
+        left = run_all(_tasks(options, folders), options.workers, options.limit_minutes)
+    except BridleError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped: the rows that are finished are kept, and the same command goes on", file=sys.stderr)
+        return 130
+    if left:
+        print(f"{left} left: the same command goes on")
+    if options.command == "tune":
+        _tell_tuning(folders)
+    return 0
+
+
+def _tasks(options: argparse.Namespace, folders: Folders) -> list[Task]:
+    if options.command == "oracle":
+        known = folders.oracle.read()
+        names = [name for name in PROBLEMS if (name,) not in known and _chosen(name, options.only)]
+        return [(name, partial(consult_oracle, name, folders)) for name in names]
+    if options.command == "tune":
+        jobs = [job for job in tuning_jobs(folders) if _wanted(job, options.only)]
+    else:
+        entered = [name for name in FINALISTS if any(_chosen(f"{p}/{name}", options.only) for p in PROBLEMS)]
+        jobs = [job for job in final_jobs(folders, entered) if _wanted(job, options.only)]
+    rows = folders.rows.read()
+    return [
+        (job.label, partial(do, job, folders))
+        for job in jobs
+        if any(job.key(steps) not in rows for steps in job.lengths)
+    ]
+
+
+def _wanted(job: Job, only: str | None) -> bool:
+    return _chosen(f"{job.problem}/{job.contestant}", only) or _chosen(
+        f"{job.problem}/{job.contestant}/{setting_name(job.setting)}", only
+    )
+
+
+def _chosen(name: str, only: str | None) -> bool:
+    return only is None or fnmatchcase(name, only)
+
+
+def _tell_tuning(folders: Folders) -> None:
+    for name in PEERS:
+        open_ = sum(rank is None for rank in tuning_rank(name, folders).values())
+        if open_:
+            print(f"{name}: {open_} of {len(PEERS[name].grid)} settings are not done")
+            continue
+        setting = best_setting(name, folders)
+        edge = f", at the edge of {', '.join(at_edge(name, setting))}" if at_edge(name, setting) else ""
+        print(f"{name}: {setting_name(setting)}{edge}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.arena", description="The judge of multiplier rules.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, what in (
+        ("oracle", "find each problem's right multiplier and its budget; once, before all else"),
+        ("tune", "run every setting of every grid on the tuning problems"),
+        ("final", "run every contestant at its best setting on all problems and seeds"),
+        ("table", "write arena.md and its plots from the CSV files"),
+    ):
+        command = commands.add_parser(name, help=what, description=what)
+        command.add_argument("--results", type=Path, default=Path("results/arena"), help="folder of the CSV files")
+        command.add_argument("--out", type=Path, default=Path("runs/arena"), help="folder of the trajectories")
+        if name != "table":
+            pattern = "problems" if name == "oracle" else "PROBLEM/CONTESTANT or PROBLEM/CONTESTANT/SETTING"
+            command.add_argument("--workers", type=int, default=1, help="processes, of one thread each")
+            command.add_argument(
+                "--only", metavar="PATTERN", help=f"do no other {pattern} than these, such as 'digits-*'"
+            )
+            command.add_argument("--limit-minutes", type=float, metavar="M", help="begin nothing new after M minutes")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

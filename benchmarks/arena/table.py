@@ -1,0 +1,249 @@
+"""results/arena.md: the tables and plots, from the CSV files alone but for the trajectories of failures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks.arena.contestants import CONTESTANTS, OURS, setting_name
+from benchmarks.arena.intervals import Estimate, bootstrap, geometric_mean, wilson
+from benchmarks.arena.plots import draw_failures, draw_profile, draw_success
+from benchmarks.arena.problems import PROBLEMS, SET_ASIDE
+from benchmarks.arena.rows import Row
+from benchmarks.arena.terms import terms_of
+from benchmarks.arena.trajectory import Trajectory
+from benchmarks.arena.tuning import LONGER, SEEDS, at_edge, best_setting, settle_steps
+from benchmarks.arena.work import Folders, Job, oracle_of, trajectory_file
+from bridle.errors import ConfigError
+from bridle.files import write_whole
+
+__all__ = ["write_table"]
+
+WORST = 4
+"""Failures of ours whose trajectories are drawn."""
+
+
+@dataclass(frozen=True)
+class _Results:
+    """The rows of the final: ``short`` at the budget and ``long`` at four times it, by contestant, problem and seed;
+    and the setting of each contestant."""
+
+    short: dict[tuple[str, str, int], Row]
+    long: dict[tuple[str, str, int], Row]
+    settings: dict[str, str]
+
+    def of(self, contestant: str, problems: Sequence[str]) -> list[Row]:
+        keys = [(contestant, problem, seed) for problem in problems for seed in SEEDS]
+        return [self.short[key] for key in keys if key in self.short]
+
+    def over_oracle(self, contestant: str, problems: Sequence[str]) -> list[float]:
+        """Settle steps over the oracle's of the same problem and seed."""
+        pairs = [
+            (self.short.get((contestant, problem, seed)), self.short.get(("oracle", problem, seed)))
+            for problem in problems
+            for seed in SEEDS
+        ]
+        return [
+            settle_steps(row) / settle_steps(right) for row, right in pairs if row is not None and right is not None
+        ]
+
+    def excess(self, contestant: str, problems: Sequence[str], longer: bool) -> list[float]:
+        """``KL + lambda C`` over the oracle's of the same seed and length, less one, where every value is within 5%
+        of kappa and the problem is feasible."""
+        rows = self.long if longer else self.short
+        shares = []
+        for problem in problems:
+            for seed in SEEDS:
+                row, right = rows.get((contestant, problem, seed)), rows.get(("oracle", problem, seed))
+                feasible = PROBLEMS[problem].kind == "feasible"
+                if feasible and row is not None and right is not None and row["within"] == "1" == right["finite"]:
+                    shares.append(float(row["lagrangian"]) / float(right["lagrangian"]) - 1)
+        return shares
+
+
+def write_table(folders: Folders) -> str:
+    """Writes ``arena.md`` beside the folder of results and the plots into it; the line that says where.
+
+    Raises:
+        ConfigError: There is no row of the final yet.
+    """
+    results = _results(folders)
+    if not results.short:
+        raise ConfigError(f"{folders.rows.path} holds no row of the final yet: run the command final first")
+    contestants = [name for name in (*CONTESTANTS, "by_hand", "oracle") if name in results.settings]
+    parts = ["# The arena", "Made by `python -m benchmarks.arena table`; the rules are in benchmarks/arena/README.md."]
+    for title, names in (
+        ("Problems set aside", [n for n in PROBLEMS if n in SET_ASIDE]),
+        ("Problems that peers were tuned on", [n for n in PROBLEMS if n not in SET_ASIDE]),
+    ):
+        parts += [f"## {title}", _scores(results, contestants, names), _rates(results, contestants, names)]
+    parts += ["## Plots, over all problems", *_plots(results, contestants, folders)]
+    parts += ["## Successes of each problem", _problems(results, contestants, folders)]
+    parts += ["## Settings", _settings(results)]
+    path = folders.results.with_suffix(".md")
+    with write_whole(path) as file:
+        file.write(("\n\n".join(parts) + "\n").encode())
+    return f"wrote {path} and the plots in {folders.results}"
+
+
+def _results(folders: Folders) -> _Results:
+    rows = folders.rows.read()
+    short: dict[tuple[str, str, int], Row] = {}
+    long: dict[tuple[str, str, int], Row] = {}
+    settings = {}
+    for contestant in (*CONTESTANTS, "by_hand", "oracle"):
+        try:
+            setting = best_setting(contestant, folders) if contestant in CONTESTANTS else {}
+        except ConfigError:
+            continue
+        for problem in PROBLEMS:
+            oracle = oracle_of(problem, folders)
+            for seed in SEEDS if oracle is not None else ():
+                assert oracle is not None
+                for by_length, times in ((short, 1), (long, LONGER)):
+                    row = rows.get(Job(problem, contestant, setting, seed).key(times * oracle.budget))
+                    if row is not None:
+                        by_length[contestant, problem, seed] = row
+                        settings[contestant] = setting_name(setting)
+    return _Results(short, long, settings)
+
+
+def _scores(results: _Results, contestants: Sequence[str], problems: Sequence[str]) -> str:
+    """Success, settle steps, accuracy, overshoot and breakdowns of each contestant, with intervals."""
+    lines = [
+        "| | runs | success | settle steps, geometric mean | over the oracle's "
+        "| accuracy, median | accuracy, 95th percentile | overshoot, median | not finite |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name in contestants:
+        rows = results.of(name, problems)
+        successes = wilson(sum(row["success"] == "1" for row in rows), len(rows))
+        steps = bootstrap([settle_steps(row) for row in rows], geometric_mean)
+        off = _numbers([row for row in rows if PROBLEMS[row["problem"]].kind == "feasible"], "accuracy")
+        over = _numbers(rows, "overshoot")
+        broken = sum(row["finite"] != "1" for row in rows)
+        cells = [
+            str(len(rows)),
+            _share(successes),
+            _shown(steps, "{:.0f}"),
+            _shown(bootstrap(results.over_oracle(name, problems), geometric_mean), "{:.2f}"),
+            _share(_quantile(off, 0.5)),
+            _share(_quantile(off, 0.95)),
+            _shown(_quantile(over, 0.5), "{:.2f}"),
+            str(broken),
+        ]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _rates(results: _Results, contestants: Sequence[str], problems: Sequence[str]) -> str:
+    """Excess rate of each contestant over the oracle, with intervals."""
+    lines = [
+        f"| excess rate | runs | median | 95th percentile | runs of {LONGER} budgets | median | 95th percentile |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name in contestants:
+        if name == "oracle":
+            continue
+        cells = []
+        for longer in (False, True):
+            excess = results.excess(name, problems, longer)
+            cells += [str(len(excess)), _share(_quantile(excess, 0.5)), _share(_quantile(excess, 0.95))]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _problems(results: _Results, contestants: Sequence[str], folders: Folders) -> str:
+    """How many seeds of each problem succeeded."""
+    lines = [f"| problem | budget | {' | '.join(contestants)} |", f"|---|---|{'---|' * len(contestants)}"]
+    for name in PROBLEMS:
+        oracle = oracle_of(name, folders)
+        if oracle is None:
+            continue
+        cells = []
+        for contestant in contestants:
+            rows = results.of(contestant, [name])
+            cells.append(f"{sum(row['success'] == '1' for row in rows)}/{len(rows)}" if rows else "")
+        aside = " (set aside)" if name in SET_ASIDE else ""
+        lines.append(f"| {name}{aside} | {oracle.budget} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _settings(results: _Results) -> str:
+    lines = ["| contestant | setting | at the edge of its grid |", "|---|---|---|"]
+    for name, setting in results.settings.items():
+        grid = CONTESTANTS[name].grid if name in CONTESTANTS else ()
+        edge = next((at_edge(name, s) for s in grid if setting_name(s) == setting), [])
+        lines.append(f"| {name} | {setting} | {', '.join(edge) or 'no'} |")
+    return "\n".join(lines)
+
+
+def _plots(results: _Results, contestants: Sequence[str], folders: Folders) -> list[str]:
+    """Draws the plots; their Markdown."""
+    shares: dict[str, list[float]] = {}
+    settle: dict[tuple[str, str, int], float] = {}
+    for key, row in results.short.items():
+        steps = float(row["settled"]) if row["success"] == "1" and row["settled"] else math.inf
+        settle[key] = steps
+        shares.setdefault(key[0], []).append(steps / float(row["budget"]))
+    draw_success({name: shares[name] for name in contestants}, folders.results / "success.png")
+    best: dict[tuple[str, int], float] = {}
+    for (_, problem, seed), steps in settle.items():
+        best[problem, seed] = min(steps, best.get((problem, seed), math.inf))
+    profile: dict[str, list[float]] = {name: [] for name in contestants}
+    for (name, problem, seed), steps in settle.items():
+        if math.isfinite(best[problem, seed]):
+            profile[name].append(steps / best[problem, seed])
+    draw_profile(profile, folders.results / "profile.png")
+    folder = folders.results.name
+    texts = [
+        f"![Share of the runs settled, against the share of the budget spent.]({folder}/success.png)",
+        f"![Share of the runs settled within so many times the steps of the best.]({folder}/profile.png)",
+    ]
+    if failures := _failures(results, folders):
+        draw_failures(failures, folders.results / "failures.png")
+        texts.append(f"![Trajectories of our worst failures.]({folder}/failures.png)")
+    return texts
+
+
+def _failures(results: _Results, folders: Folders) -> list[tuple[str, Trajectory, list[float]]]:
+    """The failures of ours that ended furthest from kappa and whose trajectories are at hand."""
+    failed = [
+        (math.inf if row["finite"] != "1" else float(row["accuracy"] or "nan"), key)
+        for key, row in results.short.items()
+        if key[0] in OURS and row["success"] != "1" and row["status"] == "ok"
+    ]
+    drawn = []
+    for _, (name, problem, seed) in sorted(failed, key=lambda pair: -np.nan_to_num(pair[0], posinf=1e9))[:WORST]:
+        budget = int(results.short[name, problem, seed]["budget"])
+        job = Job(problem, name, best_setting(name, folders), seed)
+        for steps in (budget, LONGER * budget):
+            file = trajectory_file(job, steps, folders)
+            if file.exists():
+                bounds = terms_of(problem).yardstick.bound.tolist()
+                drawn.append((f"{problem}\nseed {seed}", Trajectory.load(file).beginning(budget), bounds))
+                break
+    return drawn
+
+
+def _numbers(rows: Sequence[Row], column: str) -> list[float]:
+    numbers = [float(row[column]) for row in rows if row[column]]
+    return [number for number in numbers if math.isfinite(number)]
+
+
+def _quantile(numbers: Sequence[float], share: float) -> Estimate:
+    return bootstrap(numbers, lambda values: np.quantile(values, share, axis=-1))
+
+
+def _share(estimate: Estimate) -> str:
+    return _shown(Estimate(*(100 * number for number in estimate)), "{:.1f}%")
+
+
+def _shown(estimate: Estimate, form: str) -> str:
+    if math.isnan(estimate.value):
+        return ""
+    value, low, high = (form.format(number) for number in estimate)
+    return f"{value} ({low} to {high})"

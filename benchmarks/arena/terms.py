@@ -1,0 +1,127 @@
+"""The constraints of a problem as flat vectors with one entry, a row, for each bound."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from benchmarks.arena.problems import PROBLEMS, Problem
+from benchmarks.arena.sources import InMemory, source
+from bridle.classifiers import Classifier, default_classifier
+from bridle.constraints import CLA, CONSTRAINTS, FRE, ImageConstraint, Reconstruction
+from bridle.geco import Constraint
+
+__all__ = ["Measured", "Terms", "Yardstick", "terms_of"]
+
+_PREPARED_AT_ONCE = 256
+_PIXELWISE = ("re", "re_channel", "l1")
+
+
+class Measured(NamedTuple):
+    """A batch as a contestant sees it.
+
+    ``kl``: mean rate, nats, 0-dimensional; ``values``: what each constraint measures, by its name, in its bound's
+    shape; ``c``: the same as relative constraints, ``value / bound - 1``, satisfied where at most zero: shape
+    ``(rows,)``. All differentiable.
+    """
+
+    kl: Tensor
+    values: dict[str, Tensor]
+    c: Tensor
+
+
+class Yardstick(NamedTuple):
+    """What measured values are judged by, an entry a row.
+
+    ``kappa``; ``bound``: on the measured value; ``lower``: whether the value in kappa's units must be at least kappa;
+    ``in_kappa_units``: measured values of shape ``(..., rows)`` in the units of kappa.
+    """
+
+    kappa: NDArray[np.float64]
+    bound: NDArray[np.float64]
+    lower: NDArray[np.bool_]
+    in_kappa_units: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+
+
+class Terms:
+    """The constraints of a problem.
+
+    Arguments:
+        terms: The constraints, prepared.
+        image_shape: Channels, height and width of the images.
+
+    ``bounds``: a :class:`bridle.Constraint` for each by name, all of them relative upper bounds; and with an entry a
+    row: ``bound``; ``start``, the multiplier that each starts at in Bridle; ``summed``, how many pixels the measured
+    value is a mean of, 1 where it is no mean of pixels.
+    """
+
+    def __init__(self, terms: list[ImageConstraint], image_shape: tuple[int, int, int]) -> None:
+        self.terms = terms
+        self.bounds: dict[str, Constraint] = {term.name: term.bound(image_shape) for term in terms}
+        self.sizes = [math.prod(bound.shape) for bound in self.bounds.values()]
+        self.bound = torch.cat([bound.sides()[0][1] for bound in self.bounds.values()])
+        self.start = self._spread([bound.initial for bound in self.bounds.values()])
+        pixels = math.prod(image_shape)
+        self.summed = self._spread(
+            [pixels / size if term.name in _PIXELWISE else 1.0 for term, size in zip(terms, self.sizes, strict=True)]
+        )
+        self.yardstick = Yardstick(
+            self._spread([term.kappa for term in terms]).double().numpy(),
+            self.bound.double().numpy(),
+            self._spread([float(term.lower) for term in terms]).bool().numpy(),
+            self._in_kappa_units,
+        )
+
+    def measure(self, r: Reconstruction) -> Measured:
+        """What the constraints see of a batch."""
+        values = {term.name: term.measure(r) for term in self.terms}
+        flat = torch.cat([value.reshape(-1) for value in values.values()])
+        return Measured(r.kl.mean(), values, flat / self.bound - 1)
+
+    def _spread(self, numbers: list[float]) -> Tensor:
+        return torch.tensor([n for n, size in zip(numbers, self.sizes, strict=True) for _ in range(size)])
+
+    def _in_kappa_units(self, measured: NDArray[np.float64]) -> NDArray[np.float64]:
+        parts = torch.from_numpy(measured).split(self.sizes, dim=-1)
+        return torch.cat(
+            [term.in_kappa_units(part) for term, part in zip(self.terms, parts, strict=True)], dim=-1
+        ).numpy()
+
+
+@cache
+def terms_of(name: str) -> Terms:
+    """The constraints of a problem, built once in a process. The classifier that FRE and CLA look through is trained
+    when it is first needed and kept in Bridle's cache folder.
+
+    Arguments:
+        name: The problem's.
+    """
+    problem = PROBLEMS[name]
+    data = source(problem.data)
+    split = data.split("train")
+    terms = [_term(name, kappa, problem, data) for name, kappa in problem.constraints.items()]
+    for term in terms:
+        term.prepare(split.batch(part).x for part in torch.arange(len(split)).split(_PREPARED_AT_ONCE))
+    return Terms(terms, split.image_shape)
+
+
+def _term(name: str, kappa: float, problem: Problem, data: InMemory) -> ImageConstraint:
+    shape = data.split("train").image_shape
+
+    def network() -> Classifier:
+        return default_classifier(data, name)
+
+    match name:
+        case "fre":
+            return FRE(kappa, network(), "layer2", shape)
+        case "cla":
+            return CLA(kappa, network(), shape)
+        case _:
+            return CONSTRAINTS[name](kappa)
