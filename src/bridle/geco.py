@@ -178,48 +178,36 @@ def algorithm1(state: State, c: Tensor, settings: RowSettings) -> dict[str, Tens
     return {"average": average, "log_multiplier": state["log_multiplier"] + settings.rate * average}
 
 
-# Errors are asinh(C): 0.15 is a value 15% beyond its bound. Steps are those since it was last nearer than that.
-_FAR = 0.15
-_HEAD_START = 30.0  # steps in which a multiplier may double
-_FALLING = 0.05  # the error lies so far below what it was on the way
-_PATIENCE = 200.0  # steps that a model may take before its error begins to fall
-_IMPATIENT = 10.0
+# How far apart two averages of the error must be to count as a trend: about 2% of a large error, 0.02 of a small one.
+_TREND = 0.02
 
 
 def pi(state: State, c: Tensor, settings: RowSettings) -> dict[str, Tensor]:
-    """A proportional-integral controller of ``log(multiplier)`` on the error ``e = asinh(C)``, patient while it learns.
+    """A proportional-integral controller of ``log(multiplier)`` on a compressed error, ``e = asinh(C)``.
 
-    ``e`` is that of an average five times shorter than the paper's, and clipped to [-1, 1]. The change is
-    ``rate * e + (e - previous e)``; but while the bound is violated by more than 15%, the first part is at most
-    ``1 / (t + 30)``, t the steps since that began, so that the multiplier grows no faster than time. Pressed harder, a
-    model that has yet to learn takes up latents that it hardly gives back later: the overshoot is paid for in rate.
-    When the error has not begun to fall after 200 steps, or is rising, ten times as much is allowed: then a greater
-    multiplier is what is missing.
+    It works in increments: the change is ``rate * e + (e - previous e)``, so that a multiplier stopped at its bound
+    leaves it as soon as the error turns (no windup there). ``e`` is that of an average five times shorter than the
+    paper's, clipped to [-1, 1], so that a constraint violated a hundredfold pushes no harder than one violated
+    twofold. The integral part rests while the error is shrinking already, which is seen from the short average running
+    ahead of the long one: without that the multiplier grows for as long as the model takes to learn, and the overshoot
+    is paid for in rate.
     """
     average = torch.lerp(c, state["average"], settings.alpha)
     recent = torch.lerp(c, state["recent"], settings.alpha**5)
-    exact = recent.asinh()
-    far = exact > _FAR
-    steps = (state["steps"] + 1).masked_fill(~far, 0)
-    underway = torch.lerp(state["underway"], recent, 1 / (1 + 0.3 * steps))
-    fallen = underway.asinh() - exact
-    patient = (fallen > _FALLING) | ((fallen > -_FALLING) & (steps < _PATIENCE))
-    limit = torch.where(patient, 1.0, _IMPATIENT) / (steps + _HEAD_START)
-    error = exact.clamp(-1, 1)
-    integral = settings.rate * error
-    integral = torch.where(far, integral.minimum(limit), integral)
+    error, slow_error = recent.asinh(), average.asinh()
+    shrinking = error.sign() * (error - slow_error) < -_TREND
+    clipped = error.clamp(-1, 1)
+    proportional = state["log_multiplier"] + (clipped - state["error"])
     return {
         "average": average,
         "recent": recent,
-        "error": error,
-        "steps": steps,
-        "underway": underway,
-        "log_multiplier": state["log_multiplier"] + integral + (error - state["error"]),
+        "error": clipped,
+        "log_multiplier": torch.addcmul(proportional, settings.rate, clipped.masked_fill(shrinking, 0)),
     }
 
 
 RULES: dict[str, Rule] = {
-    "pi": Rule(pi, rate=0.03, registers=("recent", "error", "steps", "underway"), normalize=True),
+    "pi": Rule(pi, rate=0.03, registers=("recent", "error"), normalize=True),
     "algorithm1": Rule(algorithm1, rate=1e-3),
 }
 
