@@ -78,6 +78,7 @@ def test_accuracy_is_that_of_eval_mode_and_changes_nothing() -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
     with pytest.raises(ConfigError, match="a split without labels"):
         accuracy(network, Unlabelled().split("test"))
+    assert network.training
 
 
 @pytest.mark.parametrize("side", [8, 28, 32, 64])

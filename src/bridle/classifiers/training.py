@@ -108,12 +108,14 @@ def accuracy(network: Classifier, split: Split) -> float:
     device, training = network.head.weight.device, network.training
     split, right = split.to(device), 0
     network.eval()
-    for index in torch.arange(len(split), device=device).split(512):
-        batch = split.batch(index)
-        if batch.label is None:
-            raise ConfigError("a split without labels says nothing of a classifier's accuracy")
-        right += int((network(batch.x).argmax(dim=1) == batch.label).sum())
-    network.train(training)
+    try:
+        for index in torch.arange(len(split), device=device).split(512):
+            batch = split.batch(index)
+            if batch.label is None:
+                raise ConfigError("a split without labels says nothing of a classifier's accuracy")
+            right += int((network(batch.x).argmax(dim=1) == batch.label).sum())
+    finally:
+        network.train(training)
     return right / len(split)
 
 
