@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from benchmarks.arena.terms import Measured, Terms
 from bridle.errors import ConfigError
 from bridle.geco import GECO, Constraint, Rule
+from bridle.judge import STATES, Judge
 
 __all__ = ["CONTESTANTS", "OURS", "PEERS", "Contestant", "Entry", "Fixed", "Ours", "edges", "setting_name"]
 
@@ -29,12 +30,12 @@ Setting = Mapping[str, float | str]
 
 
 class Contestant(ABC):
-    """Moves the multipliers of one training run.
+    """Moves the multipliers of one training run."""
 
-    ``state``: what it says of the run by itself, such as "cannot be met"; None where it says nothing.
-    """
-
-    state: str | None = None
+    @property
+    def state(self) -> str | None:
+        """What it says of the run by itself, such as "cannot be met"; None where it says nothing."""
+        return None
 
     @abstractmethod
     def loss(self, seen: Measured) -> Tensor:
@@ -60,12 +61,19 @@ class Ours(Contestant):
 
     def __init__(self, terms: Terms, rule: str | Rule | None = None) -> None:
         self.geco = GECO(terms.bounds) if rule is None else GECO(terms.bounds, rule=rule)
+        self.judge = Judge(self.geco, {term.name: term.limits for term in terms.terms})
 
     def loss(self, seen: Measured) -> Tensor:
         return self.geco(seen.kl, **seen.values).loss
 
     def step(self) -> None:
         self.geco.step()
+        self.judge.step()
+
+    @property
+    def state(self) -> str:
+        """What is said of the constraint that is worst off."""
+        return max((verdict.state for verdict in self.judge.verdicts().values()), key=STATES.index)
 
     @property
     def multipliers(self) -> Tensor:

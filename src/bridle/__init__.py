@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bridle.geco import GECO, Constraint
+    from bridle.judge import Judge
     from bridle.models import LatentModel
 
-__all__ = ["GECO", "Constraint", "load"]
+__all__ = ["GECO", "Constraint", "Judge", "load"]
 
 
 def load(run: str | Path, device: str = "cpu") -> LatentModel:
@@ -42,4 +43,8 @@ def __getattr__(name: str) -> Any:
         from bridle import geco
 
         return getattr(geco, name)
+    if name == "Judge":
+        from bridle.judge import Judge
+
+        return Judge
     raise AttributeError(f"module 'bridle' has no attribute {name!r}")

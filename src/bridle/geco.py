@@ -277,6 +277,7 @@ class GECO(nn.Module):
 
     state: Tensor
     nonfinite: Tensor
+    settings: RowSettings
 
     def __init__(self, constraints: Mapping[str, Constraint], *, rule: str | Rule = "pi") -> None:
         super().__init__()
@@ -311,11 +312,12 @@ class GECO(nn.Module):
         self.register_buffer("state", torch.zeros(len(self._registers), self._rows))
         self.state[0] = torch.cat(initial)
         self.register_buffer("nonfinite", torch.zeros(self._rows))
-        # The weighted sums of C (one a row) and the sum of the weights. No buffer: DistributedDataParallel would
-        # overwrite every rank's with those of rank 0.
-        self._staged = torch.zeros(self._rows + 1)
+        # The weighted sums of C (one a row) and of the objective, and the sum of the weights. No buffer:
+        # DistributedDataParallel would overwrite every rank's with those of rank 0.
+        self._staged = torch.zeros(self._rows + 2)
         self._one = torch.ones(1)
-        self._settings = RowSettings(*(torch.cat(rows).to(self.state.device) for rows in zip(*settings, strict=True)))
+        self._seen = torch.zeros(self._rows + 1)
+        self.settings = RowSettings(*(torch.cat(rows).to(self.state.device) for rows in zip(*settings, strict=True)))
 
     def forward(
         self, objective: Tensor, *, weight: float | Tensor | None = None, **values: Tensor | tuple[Tensor, Tensor]
@@ -336,7 +338,7 @@ class GECO(nn.Module):
         if isinstance(weight, Tensor) and weight.dim() != 0:
             raise ValueError(f"weight must be a number or 0-dimensional, got shape {tuple(weight.shape)}")
         value, measured = self._collect(values)
-        settings, stage = self._settings, self.training and torch.is_grad_enabled()
+        settings, stage = self.settings, self.training and torch.is_grad_enabled()
 
         with torch.no_grad():
             c = (measured - settings.bound) * settings.per_unit
@@ -347,12 +349,11 @@ class GECO(nn.Module):
             moved = torch.lerp(c, average, decay)
             offset = torch.dot(multiplier, moved) - torch.dot(slope, value.detach())
             if stage:
-                # Nothing is added of the objective but its NaN or infinity, which makes the batch one to leave out.
-                batch = torch.cat((torch.add(c, objective.detach(), alpha=0), self._one))
+                batch = torch.cat((c, objective.detach().float().reshape(1), self._one))
                 self._staged.add_(batch if weight is None else batch * weight)
         lagrangian = objective + (torch.dot(slope, value) + offset)
         loss = lagrangian / (1 + multiplier.sum()) if self.rule.normalize else lagrangian
-        return GECOOutput(loss, objective.detach(), lagrangian.detach(), self._by_name(c, torch.amax))
+        return GECOOutput(loss, objective.detach(), lagrangian.detach(), self.by_name(c, torch.amax))
 
     @torch.no_grad()
     def step(self, skip: bool | Tensor | None = None) -> None:
@@ -378,9 +379,10 @@ class GECO(nn.Module):
         total, weight = staged[:-1], staged[-1]
         probe = total * 0  # 0 where the sum is finite, NaN elsewhere: cheaper than isfinite()
         move = probe.sum() + weight > 0
-        c = total / weight
+        seen = torch.where(move, total / weight, self._seen)
+        c = seen[:-1]
 
-        old, settings = self.state, self._settings
+        old, settings = self.state, self.settings
         registers = dict(zip(self._registers, old.unbind(), strict=True))
         new = self.rule.update(registers, c, settings._replace(alpha=registers["decay"]))
         new["decay"] = settings.alpha
@@ -388,15 +390,22 @@ class GECO(nn.Module):
         limited = new["log_multiplier"].clamp(log_multiplier - limit, log_multiplier + limit)
         new["log_multiplier"] = limited.clamp(settings.log_least, settings.log_greatest)
         self.state.copy_(torch.where(move, torch.stack([new[name] for name in self._registers]), old))
-        self.nonfinite.add_(probe != 0)
+        self.nonfinite.add_(probe[:-1] + probe[-1] != 0)
+        self._seen.copy_(seen)
         staged.zero_()
+
+    @property
+    def seen(self) -> Tensor:
+        """What the last step moved the multipliers by: ``C``, one entry a row, and after them the objective; shape
+        ``(rows + 1,)``, zero before the first step."""
+        return self._seen
 
     def multipliers(self) -> dict[str, Tensor]:
         """Each constraint's multiplier, in its bound's shape and scale: what multiplies ``C`` in the Lagrangian.
 
         For an interval or an equality it is the difference of its two: above zero, it presses the value down.
         """
-        return self._by_name(self.state[0].exp(), lambda pair, dim: pair[0] - pair[1])
+        return self.by_name(self.state[0].exp(), lambda pair, dim: pair[0] - pair[1])
 
     def metrics(self) -> dict[str, Tensor]:
         """0-dimensional tensors, none of them read back: for each constraint ``name/multiplier`` (its mean over a
@@ -434,7 +443,13 @@ class GECO(nn.Module):
             return flat, flat.detach()
         return flat, torch.cat(measured).detach()
 
-    def _by_name(self, rows: Tensor, combine: Callable[..., Tensor]) -> dict[str, Tensor]:
+    def by_name(self, rows: Tensor, combine: Callable[..., Tensor]) -> dict[str, Tensor]:
+        """What is known of each row, by constraint and in its bound's shape.
+
+        Arguments:
+            rows: Shape ``(rows,)``.
+            combine: ``combine(pair, dim=0)`` makes one of the two of an interval or an equality.
+        """
         result = {}
         for block in self._blocks:
             part = rows[block.rows]
@@ -449,8 +464,8 @@ class GECO(nn.Module):
             moved = fn(t)
             return moved if moved.dtype == t.dtype else t.to(moved.device)
 
-        self._staged, self._one = keep_dtype(self._staged), keep_dtype(self._one)
-        self._settings = RowSettings(*map(keep_dtype, self._settings))
+        self._staged, self._one, self._seen = map(keep_dtype, (self._staged, self._one, self._seen))
+        self.settings = RowSettings(*map(keep_dtype, self.settings))
         return cast(GECO, super()._apply(keep_dtype, recurse))
 
     def _state_views(self) -> dict[str, Tensor]:

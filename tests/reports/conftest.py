@@ -78,7 +78,9 @@ def write_run(
         "bin": 1 / 16,
         "constraints": {
             name: {"kappa": kappa, "value": kappa * (1.003 if satisfied else 1.2), "satisfied": satisfied,
-                   "multiplier": 29.94, "scale": "relative"}
+                   "multiplier": 29.94, "scale": "relative",
+                   **({"state": "settled", "settled_at": steps // 2} if satisfied
+                      else {"state": "approaching", "settled_at": None})}
             for name, kappa in kappas.items()
         },
     }  # fmt: skip

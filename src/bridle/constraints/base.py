@@ -81,6 +81,14 @@ class ImageConstraint(nn.Module, ABC):
         """A mean of :meth:`measure` in the units of kappa, of the same shape."""
         return measured
 
+    def measured_at(self, value: float) -> float:
+        """The inverse of :meth:`in_kappa_units`, for a number."""
+        return value
+
+    def limits(self, share: float) -> tuple[float, float]:
+        """What :meth:`measure` gives at ``(1 - share) kappa`` and at ``(1 + share) kappa``."""
+        return self.measured_at((1 - share) * self.kappa), self.measured_at((1 + share) * self.kappa)
+
     def worst(self, measured: Tensor) -> Tensor:
         """A mean of :meth:`measure` as one number in the units of kappa, 0-dimensional: of a vector the element that
         is furthest on the wrong side."""
@@ -123,6 +131,9 @@ class Similarity(ImageConstraint):
 
     def in_kappa_units(self, measured: Tensor) -> Tensor:
         return 1 - measured
+
+    def measured_at(self, value: float) -> float:
+        return 1 - value
 
 
 def bound_from(initial: float, upper: float | Tensor) -> Constraint:

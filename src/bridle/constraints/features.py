@@ -94,6 +94,9 @@ class FRE(ImageConstraint):
     def in_kappa_units(self, measured: Tensor) -> Tensor:
         return measured.sqrt()
 
+    def measured_at(self, value: float) -> float:
+        return value**2
+
 
 class LPIPS(ImageConstraint):
     r"""A perceptual distance in the manner of LPIPS, without its learned weights: at several layers the channels of

@@ -42,6 +42,9 @@ class RE(ImageConstraint):
     def in_kappa_units(self, measured: Tensor) -> Tensor:
         return measured.sqrt()
 
+    def measured_at(self, value: float) -> float:
+        return value**2
+
     def warning(self, bin: float) -> str | None:
         rounding = bin / math.sqrt(12)
         if self.kappa >= rounding:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from bridle.constraints import KL, ImageConstraint, Reconstruction
 from bridle.geco import GECO, Constraint, Rule
+from bridle.judge import Judge
 from bridle.objectives.base import Objective
 
 __all__ = ["ConstrainedObjective"]
@@ -48,6 +49,7 @@ class ConstrainedObjective(Objective):
         self._rate_bound = any(isinstance(c, KL) for c in constraints)
         self.constraints = nn.ModuleDict({c.name: c for c in constraints})
         self.geco = GECO(bounds, rule=rule)
+        self.judge = Judge(self.geco, {c.name: c.limits for c in constraints})
 
     def loss(
         self, r: Reconstruction, kl: Tensor, mse: Tensor, held_out: Reconstruction | None
@@ -66,6 +68,7 @@ class ConstrainedObjective(Objective):
 
     def step(self, skip: bool | Tensor | None = None) -> None:
         self.geco.step(skip)
+        self.judge.step()
 
     def terms(self) -> Iterator[ImageConstraint]:
         """The constraints, in their order."""
@@ -77,13 +80,14 @@ class ConstrainedObjective(Objective):
 
     def columns(self, means: dict[str, Tensor]) -> dict[str, Tensor]:
         columns = super().columns(means)
-        metrics = self.geco.metrics()
+        metrics, states = self.geco.metrics(), self.judge.codes()
         for term in self.terms():
             value = means[f"{term.name}.measured"]
             columns[f"{term.name}.value"] = worst = term.worst(value)
             columns[f"{term.name}.kappa"] = torch.full_like(worst, term.kappa)
             for part in ("multiplier", "violation", "nonfinite"):
                 columns[f"{term.name}.{part}"] = metrics[f"{term.name}/{part}"]
+            columns[f"{term.name}.state"], columns[f"{term.name}.settled_at"] = states[term.name]
         return columns
 
 

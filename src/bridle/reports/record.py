@@ -25,13 +25,20 @@ OBJECTIVES = {"geco": "GECO", "elbo": "ELBO", "annealed": "hand-annealed", "beta
 @dataclass(frozen=True)
 class ConstraintRecord:
     """Where a constraint ended: ``value`` on the training images, in the units of ``kappa``; ``multiplier`` of the
-    constraint in its ``scale``, in nats."""
+    constraint in its ``scale``, in nats; ``state``: what :class:`bridle.Judge` said of the training."""
 
     kappa: float
     value: float
     satisfied: bool
     multiplier: float
     scale: str
+    state: str
+    settled_at: int | None
+
+    @property
+    def standing(self) -> str:
+        """The state, and since when it has been settled."""
+        return self.state if self.settled_at is None else f"{self.state} at step {self.settled_at:,}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,6 +186,8 @@ def _constraint(fields: _Fields) -> ConstraintRecord:
         satisfied=bool(fields.get("satisfied")),
         multiplier=fields.number("multiplier"),
         scale=str(fields.get("scale")),
+        state=str(fields.get("state")),
+        settled_at=None if fields.get("settled_at") is None else fields.integer("settled_at"),
     )
 
 

@@ -9,6 +9,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from bridle.judge import verdict
+
 __all__ = ["TrainingView", "describe"]
 
 
@@ -66,17 +68,20 @@ class TrainingView:
 
 
 def describe(row: Mapping[str, float]) -> str:
-    """A row of metrics.csv in one line: the KL, and each constraint's value against kappa with its multiplier.
+    """A row of metrics.csv in one line: the KL, and each constraint's value against kappa, multiplier and state.
 
     Example:
-        >>> describe({"kl": 12.3456, "re.value": 0.1012, "re.kappa": 0.1, "re.multiplier": 29.87})
-        'kl 12.35  re 0.1012/0.1 x29.9'
+        >>> re = {"re.value": 0.1012, "re.kappa": 0.1, "re.multiplier": 29.87, "re.state": 1, "re.settled_at": 1450}
+        >>> describe({"kl": 12.3456, **re})
+        'kl 12.35  re 0.1012/0.1 x29.9 settled at 1450'
     """
     parts = [f"kl {row['kl']:.2f}"]
     names = [key.removesuffix(".kappa") for key in row if key.endswith(".kappa")]
     for name in names:
         value, kappa, multiplier = (row[f"{name}.{part}"] for part in ("value", "kappa", "multiplier"))
-        parts.append(f"{name} {value:.4f}/{kappa:g} x{multiplier:.3g}")
+        said = verdict(row[f"{name}.state"], row[f"{name}.settled_at"])
+        since = "" if said.settled_at is None else f" at {said.settled_at}"
+        parts.append(f"{name} {value:.4f}/{kappa:g} x{multiplier:.3g} {said.state}{since}")
     if not names:
         parts.append(f"rmse {row['rmse']:.4f} sigma {row['sigma']:.4f} beta {row['beta']:.3g}")
     return "  ".join(parts)

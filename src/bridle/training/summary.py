@@ -39,15 +39,16 @@ def summarize(
         dimension) and ``nll_bits`` on 1,000 training points, ``nll_held_out`` and ``bits_per_dim`` on the test split,
         and for each constraint its ``value`` on the training split (``value_held_out`` on the test split) in the units
         of ``kappa`` (of a vector constraint the worst element's, with all of them, on the training split, as
-        ``values``), and whether it is ``satisfied`` on the split that moved the multipliers (whose value
-        ``value_validation`` is, where it is that one).
+        ``values``), whether it is ``satisfied`` on the split that moved the multipliers (whose value
+        ``value_validation`` is, where it is that one), and what :class:`bridle.Judge` says of the training: its
+        ``state`` and ``settled_at``, a step or null.
     """
     constrained = objective if isinstance(objective, ConstrainedObjective) else None
     terms = [] if constrained is None else list(constrained.terms())
     measured = measure(model, data, terms) if measured is None else measured
     constraints: dict[str, dict[str, Any]] = {}
     if constrained is not None:
-        multipliers = constrained.geco.multipliers()
+        multipliers, verdicts = constrained.geco.multipliers(), constrained.judge.verdicts()
         validation = None
         if constrain_on == "validation":
             device = next(model.parameters()).device
@@ -60,6 +61,7 @@ def summarize(
                 "value_held_out": measured.held_out.values[term.name],
                 **({} if validation is None else {"value_validation": validation[term.name]}),
                 **({"values": vector} if (vector := measured.train.vectors.get(term.name)) else {}),
+                **verdicts[term.name]._asdict(),
                 "satisfied": term.satisfied(value if validation is None else validation[term.name]),
                 "multiplier": multipliers[term.name].mean().item(),
                 "scale": constrained.geco.constraints[term.name].scale,

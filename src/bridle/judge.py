@@ -1,0 +1,198 @@
+"""Where each constraint of a run stands, in a word: settled, approaching, slack, or one that cannot be met.
+
+A multiplier and a violation are two numbers to watch for hours. A :class:`Judge` watches them instead: beside what
+:meth:`bridle.GECO.step` moved, it keeps means over the last 200 steps and every 25 steps passes judgement, all of it on
+the device. Nothing waits for the device but :meth:`Judge.verdicts`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from bridle.geco import GECO
+
+__all__ = ["STATES", "Judge", "Verdict", "verdict"]
+
+STATES = ("slack", "settled", "approaching", "cannot be met")
+"""What is said of a constraint. Of a vector constraint it is what is furthest to the right among its elements."""
+
+_SLACK, _SETTLED, _APPROACHING, _CANNOT = range(len(STATES))
+
+NEAR, EXACT = 0.05, 0.01
+"""Shares of the bound: a settled value lies within the first, a satisfied one no further than the second beyond it."""
+
+_BLOCK, _BLOCKS = 25, 8  # a judgement every 25 steps, on means of 8 times as many
+
+# A slack constraint costs less than this share of the objective, or this many nats, whichever is more.
+_SLACK_SHARE, _SLACK_NATS = 0.01, 0.05
+
+# A trial of the multiplier ends when it has grown fourfold and 400 steps, or a quarter of the time until then, have
+# passed. It failed if the violation is still more than 95% of what it was. Two in a row are enough.
+_GROWTH = math.log(4)
+_TRIAL_STEPS, _TRIAL_SHARE = 400, 0.25
+_GAIN = 0.05
+_TRIALS = 2
+
+
+class Verdict(NamedTuple):
+    """``state``: of :data:`STATES`; ``settled_at``: the step since which it has been settled, None if it is not."""
+
+    state: str
+    settled_at: int | None
+
+
+class Judge(nn.Module):
+    """Says where each constraint of a :class:`bridle.GECO` stands.
+
+    *settled*: the mean over the last 200 steps is within 5% of the bound. *slack*: it is satisfied at no cost,
+    ``multiplier * |C|`` being below 1% of the objective or 0.05 nats; the bound could be tighter. *cannot be met*: it
+    is violated, and twice in a row a multiplier four times as high has taken off less than a twentieth of the
+    violation, each time within 400 steps or a quarter of the training so far, whichever is more. *approaching*: none
+    of these. The verdict is taken back when what it says no longer holds.
+
+    Call :meth:`step` after each of ``geco.step()``. Its state is part of ``state_dict``, so that a run that is taken
+    up says the same as one that never stopped.
+
+    Arguments:
+        geco: What is watched.
+        limits: For constraints by name: a function from a share, such as 0.05, to the least and the greatest value
+            that are within that share of the bound, in the units in which people read it. Of others it is that share of
+            the unit of ``C`` if that is relative, and of the bound (of 1 for a bound of zero) if not.
+
+    Example:
+        >>> from bridle import GECO, Constraint
+        >>> weight = torch.tensor(5.0, requires_grad=True)
+        >>> geco = GECO({"floor": Constraint(lower=2.0), "roof": Constraint(upper=9.0)})
+        >>> judge = Judge(geco)
+        >>> optimizer = torch.optim.Adam([weight], lr=0.05)
+        >>> for _ in range(2000):
+        ...     optimizer.zero_grad()
+        ...     geco(weight**2, floor=weight, roof=weight).loss.backward()
+        ...     optimizer.step()
+        ...     geco.step()
+        ...     judge.step()
+        >>> judge.verdicts()["floor"].state, judge.verdicts()["roof"].state
+        ('settled', 'slack')
+    """
+
+    def __init__(self, geco: GECO, limits: Mapping[str, Callable[[float], tuple[float, float]]] | None = None) -> None:
+        super().__init__()
+        self._geco = (geco,)  # no submodule: its state is its own
+        self._bands = _bands(geco, limits or {})
+        self._count = 0
+        rows = len(geco.seen) - 1
+        self._state = {
+            "block": torch.zeros(rows + 1),
+            "means": torch.zeros(_BLOCKS, rows + 1),
+            "code": torch.full((rows,), _APPROACHING),
+            "settled_at": torch.zeros(rows, dtype=torch.int64),
+            "failed": torch.zeros(rows, dtype=torch.int64),
+            "trial_step": torch.zeros(rows, dtype=torch.int64),
+            "trial_c": torch.zeros(rows),
+            "trial_log_multiplier": torch.zeros(rows),
+        }
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Takes note of the step that GECO has just made."""
+        geco = self._geco[0]
+        if not geco.training:
+            return
+        seen, state = geco.seen, self._state
+        if state["block"].device != seen.device:
+            self._state = state = {name: tensor.to(seen.device) for name, tensor in state.items()}
+            self._bands = _Bands(*(band.to(seen.device) for band in self._bands))
+        self._count += 1
+        state["block"] += seen
+        if self._count % _BLOCK == 0:
+            state["means"] = torch.cat((state["means"][1:], state["block"].unsqueeze(0) / _BLOCK))
+            state["block"].zero_()
+            if self._count >= _BLOCK * _BLOCKS:
+                state |= self._judged(state["means"].mean(dim=0), state, geco)
+
+    def _judged(self, mean: Tensor, state: Mapping[str, Tensor], geco: GECO) -> dict[str, Tensor]:
+        c, objective, now = mean[:-1], mean[-1], self._count
+        log_multiplier, bands = geco.state[0], self._bands
+        near = (bands.near_least <= c) & (c <= bands.near_greatest)
+        violated = c > bands.near_greatest
+        settled_at = torch.where(near, torch.where(state["settled_at"] > 0, state["settled_at"], now), 0)
+        cost = log_multiplier.exp() * c.abs()
+        free = cost < (_SLACK_SHARE * objective.abs()).clamp_min(_SLACK_NATS)
+
+        begun = (state["trial_step"] > 0) & violated
+        patience = (_TRIAL_SHARE * state["trial_step"]).clamp_min(_TRIAL_STEPS)
+        at_limit = log_multiplier >= geco.settings.log_greatest
+        grown = (log_multiplier - state["trial_log_multiplier"] >= _GROWTH) | at_limit
+        gained = c < (1 - _GAIN) * state["trial_c"]
+        over = begun & grown & (now - state["trial_step"] >= patience)
+        failed = torch.where(over, torch.where(gained, 0, state["failed"] + 1), state["failed"])
+        failed = torch.where(begun, failed, 0)
+        anew = over | (violated & ~begun)
+
+        code = torch.where(violated & (failed >= _TRIALS), _CANNOT, _APPROACHING)
+        code = torch.where((c <= bands.satisfied) & free, _SLACK, code)
+        return {
+            "code": torch.where(near, _SETTLED, code),
+            "settled_at": settled_at,
+            "failed": failed,
+            "trial_step": torch.where(violated, torch.where(anew, now, state["trial_step"]), 0),
+            "trial_c": torch.where(anew, c, state["trial_c"]),
+            "trial_log_multiplier": torch.where(anew, log_multiplier, state["trial_log_multiplier"]),
+        }
+
+    def codes(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """For each constraint two 0-dimensional tensors, neither of them read back: the index of its state in
+        :data:`STATES`, and the step since which it has been settled, zero if it is not."""
+        geco, settled_at = self._geco[0], self._state["settled_at"]
+        codes = geco.by_name(self._state["code"].to(geco.state.device), torch.amax)
+        since = geco.by_name(settled_at.to(geco.state.device), torch.amax)
+        return {
+            name: ((worst := code.max()), torch.where(worst == _SETTLED, since[name].max(), 0))
+            for name, code in codes.items()
+        }
+
+    def verdicts(self) -> dict[str, Verdict]:
+        """What is said of each constraint. Waits for the device."""
+        return {name: verdict(code.item(), step.item()) for name, (code, step) in self.codes().items()}
+
+    def get_extra_state(self) -> dict[str, Any]:
+        return {"count": self._count, **self._state}
+
+    def set_extra_state(self, state: Mapping[str, Any]) -> None:
+        self._count = state["count"]
+        self._state = {name: state[name].clone() for name in self._state}
+
+
+def verdict(code: float, settled_at: float) -> Verdict:
+    """A verdict from the numbers of :meth:`Judge.codes`."""
+    return Verdict(STATES[int(code)], int(settled_at) or None)
+
+
+class _Bands(NamedTuple):
+    """Values of ``C``, one entry a row: within the first two it is settled, up to the third satisfied."""
+
+    near_least: Tensor
+    near_greatest: Tensor
+    satisfied: Tensor
+
+
+def _bands(geco: GECO, limits: Mapping[str, Callable[[float], tuple[float, float]]]) -> _Bands:
+    settings = geco.settings
+    rows: dict[float, list[Tensor]] = {NEAR: [], EXACT: []}
+    for share, parts in rows.items():
+        for name, constraint in geco.constraints.items():
+            for sign, bound, unit in constraint.sides():
+                if name in limits:
+                    ends = [sign * (value - bound) / unit for value in limits[name](share)]
+                else:
+                    plain = constraint.scale == "relative"
+                    width = share * torch.where((bound == 0) | plain, 1.0, bound.abs())
+                    ends = [-width, width]
+                parts.append(torch.stack(ends).sort(dim=0).values)
+    near, exact = (torch.cat(parts, dim=1).to(settings.bound.device) for parts in rows.values())
+    return _Bands(near[0], near[1], exact[1])
