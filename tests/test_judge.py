@@ -135,10 +135,19 @@ def test_a_vector_is_as_far_as_its_worst_element() -> None:
     assert verdicts[-1].settled_at == 500  # the later of the two
 
 
+def test_what_is_met_a_little_better_than_asked_at_no_cost_is_slack() -> None:
+    """Within 5% of the bound, but not because of its multiplier."""
+    states = [
+        watch(lambda step, value=value: value, 300, Constraint(upper=1.0, initial=initial))[2][-1].state
+        for value, initial in ((0.97, 1e-3), (0.97, 100.0), (0.995, 1e-3), (1.03, 1e-3))
+    ]
+    assert states == ["slack", "settled", "settled", "settled"]
+
+
 def test_an_interval_that_is_met_inside_is_slack_and_an_equality_settles() -> None:
     inside = Constraint(lower=0.0, upper=2.0, initial=1e-6)
     assert watch(lambda step: 1.0, 300, inside)[2][-1].state == "slack"
-    assert watch(lambda step: 1.98, 300, inside)[2][-1].state == "settled"
+    assert watch(lambda step: 1.995, 300, inside)[2][-1].state == "settled"
     assert watch(lambda step: 1.02, 300, Constraint(equal=1.0))[2][-1].state == "settled"
     assert watch(lambda step: 1.1, 300, Constraint(equal=1.0))[2][-1].state == "approaching"
 

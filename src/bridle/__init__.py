@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 __all__ = ["GECO", "Constraint", "Judge", "load"]
 
 
-def load(run: str | Path, device: str = "cpu") -> LatentModel:
+def load(run: str | Path, device: str = "cpu", best: bool = False) -> LatentModel:
     """The model of a run at its latest checkpoint, in eval mode.
 
     Arguments:
         run: The run's folder.
         device: Where to put it.
+        best: The best checkpoint instead: of those that met every constraint within 1% the one with the least KL on
+            the validation split.
 
     Returns:
         A :class:`bridle.models.LatentModel`: ``encode``, ``decode``, ``reconstruct``, ``sample``.
@@ -34,7 +36,7 @@ def load(run: str | Path, device: str = "cpu") -> LatentModel:
     """
     from bridle.training.load import load_model
 
-    return load_model(run, device)
+    return load_model(run, device, best)
 
 
 def __getattr__(name: str) -> Any:

@@ -49,9 +49,9 @@ class Verdict(NamedTuple):
 class Judge(nn.Module):
     """Says where each constraint of a :class:`bridle.GECO` stands.
 
-    *settled*: the mean over the last 200 steps is within 5% of the bound. *slack*: it is satisfied at no cost,
-    ``multiplier * |C|`` being below 1% of the objective or 0.05 nats; the bound could be tighter. *cannot be met*: it
-    is violated, and twice in a row a multiplier four times as high has taken off less than a twentieth of the
+    *settled*: the mean over the last 200 steps is within 5% of the bound. *slack*: it is satisfied by more than 1% at
+    no cost, ``multiplier * |C|`` being below 1% of the objective or 0.05 nats; the bound could be tighter. *cannot be
+    met*: it is violated, and twice in a row a multiplier four times as high has taken off less than a twentieth of the
     violation, each time within 400 steps or a quarter of the training so far, whichever is more. *approaching*: none
     of these. The verdict is taken back when what it says no longer holds.
 
@@ -91,6 +91,7 @@ class Judge(nn.Module):
             "means": torch.zeros(_BLOCKS, rows + 1),
             "code": torch.full((rows,), _APPROACHING),
             "settled_at": torch.zeros(rows, dtype=torch.int64),
+            "exact": torch.zeros(rows, dtype=torch.bool),
             "failed": torch.zeros(rows, dtype=torch.int64),
             "trial_step": torch.zeros(rows, dtype=torch.int64),
             "trial_c": torch.zeros(rows),
@@ -120,9 +121,11 @@ class Judge(nn.Module):
         log_multiplier, bands = geco.state[0], self._bands
         near = (bands.near_least <= c) & (c <= bands.near_greatest)
         violated = c > bands.near_greatest
-        settled_at = torch.where(near, torch.where(state["settled_at"] > 0, state["settled_at"], now), 0)
         cost = log_multiplier.exp() * c.abs()
         free = cost < (_SLACK_SHARE * objective.abs()).clamp_min(_SLACK_NATS)
+        slack = free & (c < bands.exact_least)
+        settled = near & ~slack
+        settled_at = torch.where(settled, torch.where(state["settled_at"] > 0, state["settled_at"], now), 0)
 
         begun = (state["trial_step"] > 0) & violated
         patience = (_TRIAL_SHARE * state["trial_step"]).clamp_min(_TRIAL_STEPS)
@@ -135,10 +138,10 @@ class Judge(nn.Module):
         anew = over | (violated & ~begun)
 
         code = torch.where(violated & (failed >= _TRIALS), _CANNOT, _APPROACHING)
-        code = torch.where((c <= bands.satisfied) & free, _SLACK, code)
         return {
-            "code": torch.where(near, _SETTLED, code),
+            "code": torch.where(settled, _SETTLED, torch.where(slack, _SLACK, code)),
             "settled_at": settled_at,
+            "exact": (bands.exact_least <= c) & (c <= bands.exact_greatest),
             "failed": failed,
             "trial_step": torch.where(violated, torch.where(anew, now, state["trial_step"]), 0),
             "trial_c": torch.where(anew, c, state["trial_c"]),
@@ -155,6 +158,12 @@ class Judge(nn.Module):
             name: ((worst := code.max()), torch.where(worst == _SETTLED, since[name].max(), 0))
             for name, code in codes.items()
         }
+
+    def finished(self) -> Tensor:
+        """Whether nothing is left to do: every constraint is settled with its mean within 1% of the bound, or slack, or
+        cannot be met. 0-dimensional, not read back."""
+        code = self._state["code"]
+        return ((code != _APPROACHING) & ((code != _SETTLED) | self._state["exact"])).all()
 
     def verdicts(self) -> dict[str, Verdict]:
         """What is said of each constraint. Waits for the device."""
@@ -174,11 +183,12 @@ def verdict(code: float, settled_at: float) -> Verdict:
 
 
 class _Bands(NamedTuple):
-    """Values of ``C``, one entry a row: within the first two it is settled, up to the third satisfied."""
+    """Values of ``C``, one entry a row: near its bound, and at it as far as anybody asks."""
 
     near_least: Tensor
     near_greatest: Tensor
-    satisfied: Tensor
+    exact_least: Tensor
+    exact_greatest: Tensor
 
 
 def _bands(geco: GECO, limits: Mapping[str, Callable[[float], tuple[float, float]]]) -> _Bands:
@@ -195,4 +205,4 @@ def _bands(geco: GECO, limits: Mapping[str, Callable[[float], tuple[float, float
                     ends = [-width, width]
                 parts.append(torch.stack(ends).sort(dim=0).values)
     near, exact = (torch.cat(parts, dim=1).to(settings.bound.device) for parts in rows.values())
-    return _Bands(near[0], near[1], exact[1])
+    return _Bands(*near, *exact)

@@ -198,4 +198,4 @@ def test_a_loss_that_is_not_finite_leaves_no_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="the loss is not finite at step [0-9]+: train anew with a lower --lr"):
         train(small_config(lr=1e9, checkpoint_every=1), tmp_path / "run")
     weights = RunFolder(tmp_path / "run").load_checkpoint()["system"].values()
-    assert all(bool(w.isfinite().all()) for w in weights)
+    assert all(bool(w.isfinite().all()) for w in weights if isinstance(w, torch.Tensor))

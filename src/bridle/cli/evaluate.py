@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from bridle.cli.parsing import make_parser, parse
+from bridle.cli.parsing import add_best, make_parser, parse
 from bridle.evaluation import Evaluation, evaluate
 from bridle.evaluation.evaluate import Mixture
 from bridle.evaluation.marginal import Precision
@@ -25,9 +25,10 @@ __all__ = ["run"]
 def run(arguments: list[str]) -> None:
     """Measures a run's model at its latest checkpoint and prints the numbers; RUN/evaluation.json keeps them, by the
     keys of summary.json and those of :class:`bridle.evaluation.Evaluation`, and the run's page, where there is one,
-    shows them."""
+    shows them. Those of the best checkpoint go into RUN/evaluation-best.json."""
     parser = make_parser("evaluate", "Measure a run at its latest checkpoint: rate, error, likelihood, marginal KL.")
     parser.add_argument("run", type=str, metavar="RUN", help="The run's folder.")
+    add_best(parser)
     parser.add_argument(
         "--importance", type=int, default=16, help="Samples K of the importance-weighted likelihood; 0 leaves it out."
     )
@@ -44,7 +45,7 @@ def run(arguments: list[str]) -> None:
     folder = RunFolder(path)
     config = folder.read_config()
     data = build_data(config)
-    loaded = load_run(path, device_for(config))
+    loaded = load_run(path, device_for(config), namespace.best)
     evaluation = evaluate(
         loaded.model,
         data,
@@ -65,15 +66,16 @@ def run(arguments: list[str]) -> None:
     )
     further = asdict(evaluation)
     del further["measurements"]  # they are in the summary
-    folder.write_json("evaluation.json", {**summary, **further})
+    name = "evaluation-best.json" if namespace.best else "evaluation.json"
+    folder.write_json(name, {**summary, **further})
     print_table({path.name: summary})
     for line in _lines(evaluation):
         title = f"{line.label} ({line.unit})" if line.unit else line.label
         print(f"{title:<58}  {line.value}")
     for name, reason in evaluation.skipped.items():
         print(f"skipped: {name}: {reason}")
-    print(f"written: {path / 'evaluation.json'}")
-    if (page := path / "report.html").is_file():
+    print(f"written: {path / name}")
+    if not namespace.best and (page := path / "report.html").is_file():
         print(f"report: {write_report([path], page)}")
 
 

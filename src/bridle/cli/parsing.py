@@ -15,7 +15,7 @@ from bridle.errors import ConfigError
 if TYPE_CHECKING:
     from bridle.models import LatentModel
 
-__all__ = ["make_parser", "nearest_first", "parse", "refuse_conditional", "values_of"]
+__all__ = ["add_best", "make_parser", "nearest_first", "parse", "refuse_conditional", "values_of"]
 
 
 def make_parser(command: str, description: str) -> ArgumentParser:
@@ -45,6 +45,15 @@ def parse(parser: ArgumentParser, arguments: Sequence[str], classes: dict[str, t
         return parser.parse_args(list(arguments))
     except ArgumentError as error:
         raise ConfigError(_one_line(parser, str(error), classes)) from None
+
+
+def add_best(parser: ArgumentParser) -> None:
+    """The option of the commands that use a run's weights."""
+    parser.add_argument(
+        "--best",
+        action="store_true",
+        help="Not the latest checkpoint: of those that met every constraint the one with the least KL on validation.",
+    )
 
 
 def refuse_conditional(model: LatentModel, run: str) -> None:

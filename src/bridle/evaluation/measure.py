@@ -28,7 +28,7 @@ _SIGMA_POINTS = 1000
 
 @dataclass(frozen=True)
 class SplitMeasurements:
-    """Means over a whole split.
+    """Means over a split.
 
     ``n``: images; ``kl``: nats per image; ``kl_standard_error``: of that mean, nats, by the spread over images;
     ``rmse``: root of the mean squared error over all images and dimensions, pixel units; ``values``: each constraint's
@@ -101,13 +101,15 @@ def measure(model: LatentModel, data: DataSet, constraints: Iterable[ImageConstr
     )
 
 
-def measure_split(model: LatentModel, split: Split, constraints: Iterable[ImageConstraint] = ()) -> SplitMeasurements:
-    """Measures a model on every image of a split; constraints in eval mode, too."""
+def measure_split(
+    model: LatentModel, split: Split, constraints: Iterable[ImageConstraint] = (), most: int | None = None
+) -> SplitMeasurements:
+    """Measures a model on every image of a split, or on ``most`` of them; constraints in eval mode, too."""
     constraints = list(constraints)
     kl = kl_squared = squares = 0.0
     sums: dict[str, Tensor] = {}
     with measuring(model, *constraints) as generator:
-        for batch in batches(model, split):
+        for batch in batches(model, split, None if most is None else random_points(split, most)):
             out = model(batch.x, batch.context, generator)
             kl += out.kl.sum(dtype=torch.float64).item()
             kl_squared += out.kl.double().square().sum().item()
@@ -115,7 +117,7 @@ def measure_split(model: LatentModel, split: Split, constraints: Iterable[ImageC
             r = Reconstruction(batch.x, out.x_hat, out.kl, batch.label)
             for c in constraints:
                 sums[c.name] = sums.get(c.name, 0.0) + len(batch.x) * c.measure(r).double()
-    n = len(split)
+    n = len(split) if most is None else min(most, len(split))
     return SplitMeasurements(
         n=n,
         kl=kl / n,

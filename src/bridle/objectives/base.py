@@ -49,6 +49,11 @@ class Objective(nn.Module, ABC):
     def step(self, skip: bool | Tensor | None = None) -> None:
         """Move what moves once per step of the optimizer (nothing here); ``skip``: the optimizer skipped it."""
 
+    def finished(self) -> bool:
+        """Whether nothing is left to do, see :meth:`bridle.Judge.finished`; never, of an objective without constraints.
+        Waits for the device."""
+        return False
+
     def warnings(self, bin: float) -> Iterator[str]:
         """One line on each setting that is legal but hardly meant, for data quantized to ``bin``."""
         yield from ()

@@ -70,6 +70,9 @@ class ConstrainedObjective(Objective):
         self.geco.step(skip)
         self.judge.step()
 
+    def finished(self) -> bool:
+        return bool(self.judge.finished())
+
     def terms(self) -> Iterator[ImageConstraint]:
         """The constraints, in their order."""
         for term in self.constraints.values():

@@ -178,6 +178,9 @@ class TrainConfig:
     steps: int = 5000
     """Steps of the optimizer."""
 
+    until: Literal["steps", "settled"] = "steps"
+    """steps: train for so many. settled: stop earlier, when all constraints have settled and the KL no longer falls."""
+
     batch: int = 128
     """Examples a step, over all processes."""
 
@@ -246,11 +249,13 @@ class TrainConfig:
                 f"objective {self.objective} enforces no constraint: leave out "
                 f"{', '.join(f'constraints.{name}' for name in constraints)}, or use --objective geco"
             )
+        if self.objective != "geco" and self.until == "settled":
+            raise ConfigError(f"until settled needs constraints that settle: objective {self.objective} has none")
         if self.objective != "geco" and self.constrain_on != "train":
             raise ConfigError(f"constrain_on {self.constrain_on} needs --objective geco")
 
-    def learning_rate(self, step: int) -> float:
-        """The learning rate of a step, counted from 0.
+    def learning_rate(self, step: int, end: int | None = None) -> float:
+        """The learning rate of a step, counted from 0, of a run that ends after ``end`` steps: ``steps``, if not given.
 
         Example:
             >>> config = TrainConfig(steps=100, lr=1.0)
@@ -258,7 +263,8 @@ class TrainConfig:
             [1.0, 1.0, 0.55, 0.15]
         """
         final = self.lr / 10 if self.lr_final is None else self.lr_final
-        left = min(1.0, (self.steps - step) / (0.2 * self.steps))
+        end = self.steps if end is None else end
+        left = min(1.0, (end - step) / (0.2 * end))
         return final + (self.lr - final) * left
 
     def as_dict(self) -> dict[str, Any]:

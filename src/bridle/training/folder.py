@@ -5,6 +5,7 @@
     RUN/config.yaml                  all settings; training from it repeats the run
         metrics.csv                  a row every log_every steps
         checkpoints/step-00000000.pt everything needed to go on, bit for bit
+        checkpoints/best.pt          the weights of the best step that met every constraint
         classifiers/                 those that constraints look through
         summary.json                 the measurements at the last weights
         samples.png, reconstructions.png, report.html
@@ -30,7 +31,14 @@ from bridle.training.config import TrainConfig
 __all__ = ["RunFolder"]
 
 # What is made of the weights at the end of a run, and says nothing of any others.
-_OF_THE_END = ("summary.json", "evaluation.json", "samples.png", "reconstructions.png", "report.html")
+_OF_THE_END = (
+    "summary.json",
+    "evaluation.json",
+    "evaluation-best.json",
+    "samples.png",
+    "reconstructions.png",
+    "report.html",
+)
 
 
 class RunFolder:
@@ -45,6 +53,7 @@ class RunFolder:
         self.config_file = self.path / "config.yaml"
         self.metrics_file = self.path / "metrics.csv"
         self.checkpoints = self.path / "checkpoints"
+        self.best_file = self.checkpoints / "best.pt"
         self.classifiers = self.path / "classifiers"
         self.summary_file = self.path / "summary.json"
 
@@ -151,10 +160,7 @@ class RunFolder:
             CheckpointError: The disk refuses; the earlier checkpoints are as they were.
         """
         try:
-            serialized = io.BytesIO()  # so that a full disk is told by the system's own error
-            torch.save(dict(state), serialized)
-            with write_whole(self.checkpoints / f"step-{step:08d}.pt") as file:
-                file.write(serialized.getbuffer())
+            _save(state, self.checkpoints / f"step-{step:08d}.pt")
         except OSError as error:
             saved = self.checkpoint_files()
             survives = f"{saved[-1].name} survives" if saved else "there is no earlier one"
@@ -163,17 +169,36 @@ class RunFolder:
                 f"make room, then bridle train --resume {self.path}"
             ) from None
 
+    def save_best(self, state: Mapping[str, Any]) -> None:
+        """Saves what :meth:`load_checkpoint` is to give for ``best``, in place of what was saved before.
+
+        Raises:
+            CheckpointError: The disk refuses; what was saved before is as it was.
+        """
+        try:
+            _save(state, self.best_file)
+        except OSError as error:
+            raise CheckpointError(
+                f"cannot save {self.best_file} ({error.strerror}): make room, then bridle train --resume {self.path}"
+            ) from None
+
     def checkpoint_files(self) -> list[Path]:
         """Checkpoints from the earliest to the latest."""
         return sorted(self.checkpoints.glob("step-*.pt"))
 
-    def load_checkpoint(self, device: torch.device | str = "cpu") -> dict[str, Any]:
-        """The latest checkpoint.
+    def load_checkpoint(self, device: torch.device | str = "cpu", best: bool = False) -> dict[str, Any]:
+        """The latest checkpoint, or the best one.
 
         Raises:
             CheckpointError: There is none, or it is damaged.
         """
         files = self.checkpoint_files()
+        if best:
+            if not self.best_file.is_file():
+                raise CheckpointError(
+                    f"{self.path} holds no best checkpoint: none of its checkpoints met every constraint within 1%"
+                )
+            files = [*files, self.best_file]
         if not files:
             raise CheckpointError(f"{self.path} holds no checkpoint")
         try:
@@ -194,3 +219,10 @@ class RunFolder:
             if file.tell() == 0:
                 writer.writeheader()
             writer.writerow({name: f"{value:.7g}" for name, value in row.items()})
+
+
+def _save(state: Mapping[str, Any], path: Path) -> None:
+    serialized = io.BytesIO()  # so that a full disk is told by the system's own error
+    torch.save(dict(state), serialized)
+    with write_whole(path) as file:
+        file.write(serialized.getbuffer())

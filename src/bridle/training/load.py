@@ -21,7 +21,7 @@ __all__ = ["LoadedRun", "load_model", "load_run", "load_weights"]
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """A run at its latest checkpoint: its model (in eval mode), objective and settings, and where it stands."""
+    """A run at a checkpoint: its model (in eval mode), objective and settings, and where it stands."""
 
     model: LatentModel
     objective: Objective
@@ -30,33 +30,35 @@ class LoadedRun:
     seconds: float
 
 
-def load_model(run: str | Path, device: torch.device | str = "cpu") -> LatentModel:
-    """A run's model at its latest checkpoint, in eval mode; neither its data nor its classifiers need to be there.
+def load_model(run: str | Path, device: torch.device | str = "cpu", best: bool = False) -> LatentModel:
+    """A run's model at its latest checkpoint, or its best, in eval mode; neither its data nor its classifiers need to
+    be there.
 
     Raises:
         CheckpointError: The folder holds no run, or its checkpoint is damaged or of another model.
     """
     folder = RunFolder(run)
-    checkpoint = folder.load_checkpoint(device)
+    checkpoint = folder.load_checkpoint(device, best)
     model, _ = _model(folder.read_config(), checkpoint)
     weights = {k.removeprefix("model."): v for k, v in checkpoint["system"].items() if k.startswith("model.")}
     load_weights(model, weights, folder)
     return model.to(device).eval()
 
 
-def load_run(run: str | Path, device: torch.device | str = "cpu") -> LoadedRun:
-    """A run at its latest checkpoint, with its constraints and their multipliers.
+def load_run(run: str | Path, device: torch.device | str = "cpu", best: bool = False) -> LoadedRun:
+    """A run at its latest checkpoint, or its best, with its constraints and their multipliers.
 
     Arguments:
         run: The run's folder.
         device: Where to put it.
+        best: The best checkpoint instead of the latest, see :class:`bridle.training.best.Best`.
 
     Raises:
         CheckpointError: The folder holds no run, or its checkpoint is damaged or of another model.
     """
     folder = RunFolder(run)
     config = folder.read_config()
-    checkpoint = folder.load_checkpoint(device)
+    checkpoint = folder.load_checkpoint(device, best)
     model, image_shape = _model(config, checkpoint)
     system = System(model, build_objective(config, image_shape, checkpoint["bin"], begun=folder.path))
     load_weights(system, checkpoint["system"], folder)

@@ -16,6 +16,7 @@ from typing import Any
 from bridle.data import Batch, DataSet
 from bridle.data.order import BatchOrder
 from bridle.errors import ConfigError, Interrupted
+from bridle.training.best import Best
 from bridle.training.build import build_data
 from bridle.training.config import TrainConfig
 from bridle.training.folder import RunFolder
@@ -23,7 +24,7 @@ from bridle.training.interruption import interruptible
 from bridle.training.kept import keep_classifiers
 from bridle.training.progress import TrainingView
 from bridle.training.state import TrainingState, accelerator_for, seed_step
-from bridle.training.summary import summarize
+from bridle.training.summary import remarks, summarize
 from bridle.training.totals import refuse_unless_finite
 
 __all__ = ["resume", "train"]
@@ -59,7 +60,7 @@ def resume(run: str | Path, steps: int | None = None, data: DataSet | None = Non
 
     Arguments:
         run: The run's folder.
-        steps: A new end of the run, at or after the latest checkpoint.
+        steps: A new end of the run, at or after the latest checkpoint, also of one that trains until it has settled.
         data: The data set of the run, where it is at hand; built otherwise.
 
     Returns:
@@ -71,7 +72,7 @@ def resume(run: str | Path, steps: int | None = None, data: DataSet | None = Non
     folder = RunFolder(run)
     config = folder.read_config()
     if steps is not None:
-        config.steps = steps
+        config.steps, config.until = steps, "steps"
     config.validate()
     checkpoint = folder.load_checkpoint()
     if checkpoint["step"] > config.steps:
@@ -106,6 +107,8 @@ def _run(config: TrainConfig, folder: RunFolder, data: DataSet, checkpoint: dict
             scaler = None if accelerator.scaler is None else accelerator.scaler.state_dict()
             seconds = state.seconds + time.monotonic() - began
             folder.save_checkpoint(step, state.checkpoint(step, seconds, scaler))
+            if step:
+                best.consider(state, step, seconds)
 
     if checkpoint is not None and checkpoint["scaler"] is not None and accelerator.scaler is not None:
         accelerator.scaler.load_state_dict(checkpoint["scaler"])
@@ -116,19 +119,23 @@ def _run(config: TrainConfig, folder: RunFolder, data: DataSet, checkpoint: dict
         if checkpoint is None:
             folder.create(config)
             keep_classifiers(objective, folder.path)
-            save(0)
         else:
             folder.go_on(config, start)
+    best = Best(config, data, folder, device)
+    if checkpoint is None:
+        save(0)
     checkpoint_every = config.checkpoint_every or max(1, config.steps // 10)
 
     system.train()
     view = TrainingView([folder.path], config.steps, start, accelerator.is_main_process)
     with view, interruptible(world) as stop:
         for step in range(start, config.steps):
+            if step >= state.end:
+                break
             seed_step(config.seed, step, rank)
 
             for group in optimizer.param_groups:
-                group["lr"] = config.learning_rate(step)
+                group["lr"] = config.learning_rate(step, state.end)
 
             # Phase one, pure: the loss and its gradients, from as many passes as a step is spread over.
             for part in range(config.accumulate):
@@ -149,13 +156,16 @@ def _run(config: TrainConfig, folder: RunFolder, data: DataSet, checkpoint: dict
             objective.step(skip=accelerator.optimizer_step_was_skipped if config.precision == "fp16" else None)
 
             done = step + 1
-            if done % config.log_every == 0 or done == config.steps:
+            if done % config.log_every == 0 or done == state.end:
                 row = {"step": done, **totals.means(objective, accelerator)}
                 refuse_unless_finite(row["loss"], done)
                 if accelerator.is_main_process:
                     folder.append_metrics(row)
+                if config.until == "settled":
+                    state.until.add(row, objective.finished())
+                    view.end(state.end)
                 view.show(row)
-            if done % checkpoint_every == 0 or done == config.steps or stop.is_set():
+            if done % checkpoint_every == 0 or done == state.end or stop.is_set():
                 refuse_unless_finite(totals.loss(), done)
                 save(done)
             if stop.is_set():
@@ -164,7 +174,9 @@ def _run(config: TrainConfig, folder: RunFolder, data: DataSet, checkpoint: dict
     seconds = state.seconds + time.monotonic() - began
     summary: dict[str, Any] = {}
     if accelerator.is_main_process:
-        summary = summarize(system.model, objective, data, config.constrain_on, config.steps, seconds)
+        summary = summarize(system.model, objective, data, config.constrain_on, state.end, seconds)
         folder.write_json("summary.json", summary)
+        for remark in remarks(summary):
+            log.warning(remark)
     accelerator.wait_for_everyone()
     return summary

@@ -54,6 +54,11 @@ class TrainingView:
             if writer is not None:
                 writer.close()
 
+    def end(self, steps: int) -> None:
+        """Says that the run ends after so many steps."""
+        self.steps = steps
+        self.bar.update(self.tasks[0], total=steps)
+
     def show(self, row: Mapping[str, float], run: int = 0) -> None:
         """Shows a row of metrics.csv, of several runs the one with this index."""
         step, name, writer = int(row["step"]), self.names[run], self.writers[run]

@@ -19,6 +19,7 @@ from bridle.training.folder import RunFolder
 from bridle.training.load import load_weights
 from bridle.training.system import System
 from bridle.training.totals import Totals
+from bridle.training.until import Until
 
 __all__ = ["TrainingState", "accelerator_for", "device_for", "seed_step"]
 
@@ -27,7 +28,8 @@ class TrainingState:
     """Everything that moves while a run trains, and its checkpoint.
 
     ``system``: the model and its objective; ``optimizer``: theirs; ``totals``: the sums since the last row of
-    metrics.csv; ``start``: the step at which it begins or goes on; ``seconds``: how long it had trained by then.
+    metrics.csv; ``until``: when a run ends that trains until it has settled; ``start``: the step at which it begins or
+    goes on; ``seconds``: how long it had trained by then.
 
     Arguments:
         config: The run.
@@ -40,7 +42,7 @@ class TrainingState:
     def __init__(
         self, config: TrainConfig, data: DataSet, split: Split, device: torch.device, begun: Path | None = None
     ) -> None:
-        self.split, self.device = split, device
+        self.config, self.split, self.device = config, split, device
         torch.manual_seed(config.seed)
         model = build_model(config, split.image_shape, split.context_shape)
         objective = build_objective(config, split.image_shape, split.bin, data, begun)
@@ -49,7 +51,15 @@ class TrainingState:
             [p for p in self.system.parameters() if p.requires_grad], lr=config.lr, fused=device.type in ("cpu", "cuda")
         )
         self.totals = Totals()
+        self.until = Until()
         self.start, self.seconds = 0, 0.0
+
+    @property
+    def end(self) -> int:
+        """The last step of the run, as far as is known."""
+        if self.config.until == "settled" and self.until.end is not None:
+            return min(self.until.end, self.config.steps)
+        return self.config.steps
 
     def begin(self, checkpoint: dict[str, Any] | None, folder: RunFolder) -> None:
         """Makes ready for the first step, or takes up what the run's checkpoint holds.
@@ -62,6 +72,7 @@ class TrainingState:
             return
         self.start, self.seconds = checkpoint["step"], checkpoint["seconds"]
         self.totals.load(checkpoint["totals"], self.device)
+        self.until.load(checkpoint["until"])
         load_weights(self.system, checkpoint["system"], folder)
         self.optimizer.load_state_dict(checkpoint["optimizer"])
 
@@ -77,6 +88,7 @@ class TrainingState:
             "system": self.system.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "totals": self.totals.state(),
+            "until": self.until.state(),
             "image_shape": self.split.image_shape,
             "context_shape": self.split.context_shape,
             "bin": self.split.bin,

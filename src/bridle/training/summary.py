@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bridle.data import DataSet, SplitName
@@ -10,7 +11,7 @@ from bridle.evaluation import Measurements, measure, measure_split
 from bridle.models.base import LatentModel
 from bridle.objectives import ConstrainedObjective, Objective
 
-__all__ = ["summarize"]
+__all__ = ["remarks", "summarize"]
 
 
 def summarize(
@@ -87,3 +88,28 @@ def summarize(
         "context_shape": None if model.context_shape is None else list(model.context_shape),
         "bin": data.split("train").bin,
     }
+
+
+def remarks(summary: Mapping[str, Any]) -> Iterator[str]:
+    """One line on each constraint that does not do what its kappa asks, and what to try.
+
+    Arguments:
+        summary: Of :func:`summarize`.
+
+    Example:
+        >>> re = {"kappa": 0.02, "value": 0.0512, "state": "cannot be met"}
+        >>> print(*remarks({"constraints": {"re": re}}))
+        constraints.re: 0.02 cannot be met: at 0.0512 a greater multiplier changes nothing; a looser kappa, a larger
+        model, a lower learning rate or more steps may help
+    """
+    for name, c in summary["constraints"].items():
+        if c["state"] == "cannot be met":
+            yield (
+                f"constraints.{name}: {c['kappa']:g} cannot be met: at {c['value']:.4g} a greater multiplier changes "
+                "nothing; a looser kappa, a larger model, a lower learning rate or more steps may help"
+            )
+        elif c["state"] == "slack":
+            yield (
+                f"constraints.{name}: {c['kappa']:g} is slack: it is met by {c['value']:.4g} at no cost in rate; a "
+                "tighter kappa would make a difference"
+            )

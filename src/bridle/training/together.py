@@ -22,6 +22,7 @@ from torch import Tensor
 from bridle.data import DataSet, Split
 from bridle.data.order import BatchOrder
 from bridle.errors import ConfigError, Interrupted, TrainingError
+from bridle.training.best import Best
 from bridle.training.build import build_data
 from bridle.training.config import OBJECTIVE_SETTINGS, TrainConfig
 from bridle.training.folder import RunFolder
@@ -30,7 +31,7 @@ from bridle.training.kept import keep_classifiers
 from bridle.training.progress import TrainingView
 from bridle.training.stacked import Pass, StackedModel
 from bridle.training.state import TrainingState, accelerator_for, seed_step
-from bridle.training.summary import summarize
+from bridle.training.summary import remarks, summarize
 from bridle.training.totals import refuse_unless_finite
 
 __all__ = ["group", "train_together"]
@@ -46,7 +47,8 @@ def group(configs: Sequence[TrainConfig]) -> list[list[int]]:
 
     Those that differ in nothing but the seed and the objective: kappas, constraints, their options, the rule of the
     multipliers, beta and annealing included. A run by itself is one whose steps are spread over several passes
-    (``accumulate``), one in mixed precision, and one whose constraint draws random patches (``pncc.random``).
+    (``accumulate``), one in mixed precision, one whose constraint draws random patches (``pncc.random``), and one that
+    trains until it has settled (``until``).
 
     Returns:
         Indices, each once, in the order of the configurations: one list for each group.
@@ -109,6 +111,7 @@ class _Run:
     config: TrainConfig
     folder: RunFolder
     state: TrainingState
+    best: Best
     index: int
     failed: bool = False
 
@@ -146,7 +149,13 @@ def _train(given: Sequence[tuple[TrainConfig, RunFolder]], data: DataSet) -> lis
     held_out = data.split("validation").to(device) if common.constrain_on == "validation" else None
     streams = {c.seed: _Stream(c.seed, common.batch, held_out, split) for c, _ in given}
     runs = [
-        _Run(config, folder, TrainingState(config, data, split, device, _begun(folder)), index)
+        _Run(
+            config,
+            folder,
+            TrainingState(config, data, split, device, _begun(folder)),
+            Best(config, data, folder, device),
+            index,
+        )
         for index, (config, folder) in enumerate(given)
     ]
     stack = _stacked(runs)
@@ -203,6 +212,8 @@ def _train(given: Sequence[tuple[TrainConfig, RunFolder]], data: DataSet) -> lis
             system = run.state.system
             summary = summarize(system.model, system.objective, data, common.constrain_on, common.steps, seconds(run))
             run.folder.write_json("summary.json", summary)
+            for remark in remarks(summary):
+                log.warning(f"{run.folder.path}: {remark}")
     return failures
 
 
@@ -244,6 +255,7 @@ def _keep(run: _Run, done: int, seconds: float, accelerator: Accelerator, view: 
     if done % (config.checkpoint_every or max(1, config.steps // 10)) == 0 or last or stopping:
         refuse_unless_finite(state.totals.loss(), done)
         run.folder.save_checkpoint(done, state.checkpoint(done, seconds))
+        run.best.consider(state, done, seconds)
 
 
 def _begun(folder: RunFolder) -> Path | None:
@@ -257,7 +269,8 @@ def _stacked(runs: Sequence[_Run]) -> StackedModel:
 
 def _common(config: TrainConfig) -> dict[str, Any] | None:
     """The settings that must be equal in a group; None for a run that is trained by itself."""
-    if config.accumulate > 1 or config.precision != "no" or config.pncc.random is not None:
+    alone = config.accumulate > 1 or config.precision != "no" or config.pncc.random is not None
+    if alone or config.until == "settled":
         return None
     return {name: value for name, value in config.as_dict().items() if name not in _OWN}
 
@@ -272,7 +285,7 @@ def _refuse_misfits(configs: Sequence[TrainConfig], folders: Sequence[RunFolder]
     if len(group(configs)) > 1 or _common(configs[0]) is None:
         raise ConfigError(
             "these runs cannot be trained together: they may differ in seed and objective alone, with accumulate 1, "
-            "precision no, and no pncc.random"
+            "precision no, until steps, and no pncc.random"
         )
     for config, folder in zip(configs, folders, strict=True):
         if not folder.config_file.exists():
