@@ -113,10 +113,16 @@ def test_trials_late_in_a_run_take_a_quarter_of_it() -> None:
     assert found == first + math.ceil(first / 4 / 25) * 25
 
 
-def test_a_violation_that_shrinks_is_approaching() -> None:
-    """A tenth less in every 400 steps is enough."""
-    _, _, verdicts = watch(lambda step: 1 + 2 * 0.9 ** (step / 400), 6000, rate=0.1)
-    assert {v.state for v in verdicts} == {"approaching"}
+@pytest.mark.parametrize("power", [0.1, 0.4])
+@pytest.mark.parametrize("met_after", [5_000, 20_000])
+def test_a_value_that_falls_like_a_power_of_the_time_is_given_ten_times_as_long(power: float, met_after: int) -> None:
+    _, _, verdicts = watch(lambda step: (met_after / (step + 1)) ** power, 2700, rate=0.1)
+    states = [v.state for v in verdicts]
+    if met_after == 5_000:  # at the end of the first trial, step 600, that is less than ten times as long
+        assert set(states) == {"approaching"}
+    else:  # twice it is more, at the steps 600 and 1000; from step 2000 on it is less
+        assert states.index("cannot be met") + 1 == 1000 and states[999:1999] == ["cannot be met"] * 1000
+        assert set(states[2400:]) == {"approaching"}
 
 
 def test_the_verdict_is_taken_back() -> None:

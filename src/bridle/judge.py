@@ -32,11 +32,12 @@ _BLOCK, _BLOCKS = 25, 8  # a judgement every 25 steps, on means of 8 times as ma
 _SLACK_SHARE, _SLACK_NATS = 0.01, 0.05
 
 # A trial of the multiplier ends when it has grown fourfold and 400 steps, or a quarter of the time until then, have
-# passed. It failed if the violation is still more than 95% of what it was. Two in a row are enough.
+# passed. It fails if at the pace of the trial, in powers of the time, the bound would not be met in ten times the
+# training so far. Two failures in a row are enough.
 _GROWTH = math.log(4)
 _TRIAL_STEPS, _TRIAL_SHARE = 400, 0.25
-_GAIN = 0.05
-_TRIALS = 2
+_HORIZON = math.log(10)
+_FAILURES = 2
 
 
 class Verdict(NamedTuple):
@@ -51,9 +52,9 @@ class Judge(nn.Module):
 
     *settled*: the mean over the last 200 steps is within 5% of the bound. *slack*: it is satisfied by more than 1% at
     no cost, ``multiplier * |C|`` being below 1% of the objective or 0.05 nats; the bound could be tighter. *cannot be
-    met*: it is violated, and twice in a row a multiplier four times as high has taken off less than a twentieth of the
-    violation, each time within 400 steps or a quarter of the training so far, whichever is more. *approaching*: none
-    of these. The verdict is taken back when what it says no longer holds.
+    met*: it is violated, the multiplier has been raised fourfold twice, each time for 400 steps or a quarter of the
+    training so far, whichever is more, and at the pace of the meantime the bound would not be met in ten times the
+    training so far. *approaching*: none of these. The verdict is taken back when what it says no longer holds.
 
     Call :meth:`step` after each of ``geco.step()``. Its state is part of ``state_dict``, so that a run that is taken
     up says the same as one that never stopped.
@@ -94,7 +95,7 @@ class Judge(nn.Module):
             "exact": torch.zeros(rows, dtype=torch.bool),
             "failed": torch.zeros(rows, dtype=torch.int64),
             "trial_step": torch.zeros(rows, dtype=torch.int64),
-            "trial_c": torch.zeros(rows),
+            "trial_left": torch.zeros(rows),
             "trial_log_multiplier": torch.zeros(rows),
         }
 
@@ -131,20 +132,23 @@ class Judge(nn.Module):
         patience = (_TRIAL_SHARE * state["trial_step"]).clamp_min(_TRIAL_STEPS)
         at_limit = log_multiplier >= geco.settings.log_greatest
         grown = (log_multiplier - state["trial_log_multiplier"] >= _GROWTH) | at_limit
-        gained = c < (1 - _GAIN) * state["trial_c"]
         over = begun & grown & (now - state["trial_step"] >= patience)
-        failed = torch.where(over, torch.where(gained, 0, state["failed"] + 1), state["failed"])
+        # What falls like a power of the time, as errors do while a model learns, falls evenly in these logarithms.
+        left, middle = c.log1p(), _BLOCK * _BLOCKS / 2
+        passed = ((now - middle) / (state["trial_step"] - middle).clamp_min(1)).log()
+        hopeless = left * passed > (state["trial_left"] - left) * _HORIZON
+        failed = torch.where(over, torch.where(hopeless, state["failed"] + 1, 0), state["failed"])
         failed = torch.where(begun, failed, 0)
         anew = over | (violated & ~begun)
 
-        code = torch.where(violated & (failed >= _TRIALS), _CANNOT, _APPROACHING)
+        code = torch.where(violated & (failed >= _FAILURES), _CANNOT, _APPROACHING)
         return {
             "code": torch.where(settled, _SETTLED, torch.where(slack, _SLACK, code)),
             "settled_at": settled_at,
             "exact": (bands.exact_least <= c) & (c <= bands.exact_greatest),
             "failed": failed,
             "trial_step": torch.where(violated, torch.where(anew, now, state["trial_step"]), 0),
-            "trial_c": torch.where(anew, c, state["trial_c"]),
+            "trial_left": torch.where(anew, left, state["trial_left"]),
             "trial_log_multiplier": torch.where(anew, log_multiplier, state["trial_log_multiplier"]),
         }
 
