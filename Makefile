@@ -15,7 +15,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,docs,benchmarks]'
 	touch $(STAMP)
 
-# Both commands leave the second core to the other process of a machine with two, and repeat to the bit.
+# One thread a process: demo leaves the second core of a machine with two to others, test has a process for each, and
+# both repeat to the bit.
 demo: export OMP_NUM_THREADS := 1
 demo: $(STAMP)
 	$(BIN)/bridle train --data Digits --model ConvVAE --constraints.re 0.1 --steps 3000 --seed 0 --out demo/geco --overwrite
@@ -24,7 +25,7 @@ demo: $(STAMP)
 
 test: export OMP_NUM_THREADS := 1
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(STAMP)
 	$(BIN)/ruff check
