@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.arena.terms import Measured, Terms
+from bridle.constraints import RE
 from bridle.errors import ConfigError
 from bridle.geco import GECO, Constraint, Rule
 from bridle.judge import STATES, Judge
@@ -319,17 +320,23 @@ def _ours(rule: str | Rule | None) -> Entry:
 def _fingerprint(rule: str | Rule | None) -> str:
     """Eight letters that change when the rule moves multipliers otherwise: rows of another rule are not ours."""
     geco = GECO({"c": Constraint(upper=1.0)}) if rule is None else GECO({"c": Constraint(upper=1.0)}, rule=rule)
-    steps = torch.arange(600)
-    # Learning, a bound just met, noise, an overshoot, slack, a violation anew.
-    values = 1 + 4 * (-steps / 60).exp() + 0.1 * (steps * 2.4).sin() - 0.6 * (steps // 150 == 2) + (steps >= 500)
+    steps = torch.arange(-300, 600)
+    # Nothing learned, learning, a bound just met, noise, an overshoot, slack, a violation anew.
+    values = (
+        1
+        + 4 * (-steps.clamp_min(0) / 60).exp()
+        + 0.1 * (steps * 2.4).sin()
+        - 0.6 * (steps // 150 == 2)
+        + 1.0 * (steps >= 500)
+    )
     moved = []
     for step, value in enumerate(values, start=1):
         geco(torch.zeros(()), c=value)
         geco.step()
         if step % 50 == 0:  # and few digits: rounding differs between processors
             moved.append(f"{geco.multipliers()['c'].item():.3g}")
-    normalized = geco.rule.normalize
-    return f"{crc32(f'{normalized} {moved}'.encode()):08x}"
+    start = RE(0.1).bound((1, 8, 8)).initial
+    return f"{crc32(f'{geco.rule.normalize} {start} {moved}'.encode()):08x}"
 
 
 CONTESTANTS: dict[str, Entry] = {name: _ours(rule) for name, rule in OURS.items()} | PEERS
