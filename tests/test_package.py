@@ -11,7 +11,7 @@ import bridle
 
 SOURCE = Path(bridle.__file__).parent
 LAYERS = [
-    {"errors", "files", "geco"},
+    {"errors", "files", "geco", "judge"},
     {"constraints", "likelihood"},
     {"models"},
     {"objectives"},
@@ -62,4 +62,5 @@ def test_help_needs_no_torch() -> None:
 
 
 def test_the_public_names() -> None:
-    assert {bridle.GECO.__name__, bridle.Constraint.__name__, bridle.load.__name__} == set(bridle.__all__)
+    public = {bridle.GECO, bridle.Constraint, bridle.Judge, bridle.load}
+    assert {thing.__name__ for thing in public} == set(bridle.__all__)

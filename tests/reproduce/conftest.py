@@ -57,7 +57,7 @@ def make_record() -> MakeRecord:
         columns = {"re.value": error, "rmse": error, "kl": kl, "re.multiplier": multiplier}
         metrics = {name: np.array(values, dtype=float) for name, values in columns.items()}
         metrics["step"] = every * (1.0 + np.arange(len(error)))
-        re = ConstraintRecord(kappa, error[-1], error[-1] <= 1.01 * kappa, multiplier[-1], "relative")
+        re = ConstraintRecord(kappa, error[-1], error[-1] <= 1.01 * kappa, multiplier[-1], "relative", "settled", 100)
         return RunRecord(
             path=Path("run"),
             summary={},

@@ -12,8 +12,8 @@ from bridle.sweeps import RunSpec
 from bridle.sweeps.progress import SweepView, last_row
 from bridle.training import Constraints, TrainConfig
 
-HEADER = "step,kl,re.value,re.kappa,re.multiplier\n"
-ROW = "25,12.5,0.1234,0.1,30\n"
+HEADER = "step,kl,re.value,re.kappa,re.multiplier,re.state,re.settled_at\n"
+ROW = "25,12.5,0.1234,0.1,30,2,0\n"
 
 
 @pytest.mark.parametrize(
@@ -35,4 +35,4 @@ def test_a_running_run_has_a_line_and_one_that_waits_has_none(tmp_path: Path) ->
     console = Console(file=io.StringIO(), width=120)
     console.print(view._running())
     text = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "25/5000  kl 12.50  re 0.1234/0.1 x30" in text and "0/2 runs" in text and "re=0.2" not in text
+    assert "25/5000  kl 12.50  re 0.1234/0.1 x30 approaching" in text and "0/2 runs" in text and "re=0.2" not in text

@@ -51,16 +51,16 @@ def test_ray_gives_the_numbers_of_one_process(specs: list[RunSpec], straight: Pa
 COMMAND = [
     *(sys.executable, "-m", "bridle", "sweep", "--constraints.re", "0.2,0.3"),
     *("--model.latents", "4", "--model.width", "4", "--model.hidden", "16", "--batch", "32", "--steps", "300"),
-    *("--log_every", "7", "--checkpoint_every", "11", "--workers", "2"),
+    *("--log_every", "7", "--checkpoint_every", "31", "--workers", "2"),
 ]
 
 
 def started(out: Path) -> subprocess.Popen[bytes]:
     """The sweep in a process, once a run of it has gone on for some steps."""
-    before = set(out.glob("*/checkpoints/*.pt"))
+    before = set(out.glob("*/checkpoints/step-*.pt"))
     process = subprocess.Popen([*COMMAND, "--out", str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 120
-    while len(set(out.glob("*/checkpoints/*.pt")) - before) < 4:
+    while len(set(out.glob("*/checkpoints/step-*.pt")) - before) < 4:
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()
         time.sleep(0.02)
     return process
@@ -76,7 +76,7 @@ def test_interrupted_killed_and_started_again(here, tmp_path: Path) -> None:
         folder.checkpoint_files()[-1] for name in killed.iterdir() if (folder := RunFolder(name)).checkpoint_files()
     ]
     steps = [int(file.stem.removeprefix("step-")) for file in last]
-    assert any(step % 11 and step < 300 for step in steps), "no run was stopped between two checkpoints and saved"
+    assert any(step % 31 and step < 300 for step in steps), "no run was stopped between two checkpoints and saved"
 
     process = started(killed)
     process.kill()
