@@ -70,10 +70,10 @@ class TrainingState:
         if checkpoint is None:
             prepare(self.system.objective, self.split, self.device)
             return
+        load_weights(self.system, checkpoint["system"], folder)  # first: it refuses in one line what does not fit
         self.start, self.seconds = checkpoint["step"], checkpoint["seconds"]
         self.totals.load(checkpoint["totals"], self.device)
         self.until.load(checkpoint["until"])
-        load_weights(self.system, checkpoint["system"], folder)
         self.optimizer.load_state_dict(checkpoint["optimizer"])
 
     def checkpoint(self, step: int, seconds: float, scaler: dict[str, Any] | None = None) -> dict[str, Any]:
