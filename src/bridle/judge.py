@@ -46,6 +46,9 @@ class Verdict(NamedTuple):
     state: str
     settled_at: int | None
 
+    def __str__(self) -> str:
+        return self.state if self.settled_at is None else f"{self.state} at {self.settled_at:,}"
+
 
 class Judge(nn.Module):
     """Says where each constraint of a :class:`bridle.GECO` stands.

@@ -35,12 +35,12 @@ def test_the_numbers_of_a_run_are_in_its_page(make_run, tmp_path):
     text = words(root)
     assert words(root.find(".//h1")) == "digits"
     assert "The constraint held, at a rate of 13.52 nats per image." in text
-    assert "re: 0.1003 against 0.1, settled at step 1,500, multiplier 29.9 (relative); on held-out" in text
+    assert "re: 0.1003 against 0.1, settled at 1,500, multiplier 29.9 (relative); on held-out" in text
     assert "on held-out images 0.1194, 19% above kappa" in text
     assert cells(root, "RMSE, training") == ["0.1003"] and cells(root, "RMSE, held-out") == ["0.1194"]
     assert cells(root, "KL, training") == ["13.52"] and cells(root, "KL, held-out") == ["13.32"]
     assert cells(root, "re: multiplier nats, relative") == ["29.94"] and cells(root, "re: within 1%") == ["held"]
-    assert cells(root, "re: state") == ["settled at step 1,500"]
+    assert cells(root, "re: state") == ["settled at 1,500"]
     assert cells(root, "Parameters") == ["412,929"] and cells(root, "Time") == ["42 s"]
     assert "class_path: bridle.models.ConvVAE" in words(root.find(".//details/pre"))
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bridle.judge import Verdict
 from bridle.reports.record import ConstraintRecord, RunRecord
 from bridle.reproduce import Reproduced, reproduce
 from bridle.reproduce.exhibit import FinishedRuns
@@ -57,7 +58,9 @@ def make_record() -> MakeRecord:
         columns = {"re.value": error, "rmse": error, "kl": kl, "re.multiplier": multiplier}
         metrics = {name: np.array(values, dtype=float) for name, values in columns.items()}
         metrics["step"] = every * (1.0 + np.arange(len(error)))
-        re = ConstraintRecord(kappa, error[-1], error[-1] <= 1.01 * kappa, multiplier[-1], "relative", "settled", 100)
+        re = ConstraintRecord(
+            kappa, error[-1], error[-1] <= 1.01 * kappa, multiplier[-1], "relative", Verdict("settled", 100)
+        )
         return RunRecord(
             path=Path("run"),
             summary={},

@@ -117,7 +117,7 @@ def _line(name: str, constraint: ConstraintRecord, record: RunRecord) -> dict[st
     """One constraint's end in words, with the held-out error beside it where the constraint is about that error."""
     text = (
         f"{name}: {number(constraint.value)} against {constraint.kappa:g}, "
-        f"{constraint.standing}, multiplier {number(constraint.multiplier, 3)} ({constraint.scale})"
+        f"{constraint.verdict}, multiplier {number(constraint.multiplier, 3)} ({constraint.scale})"
     )
     if name == "re":
         excess = record.rmse / constraint.kappa - 1
@@ -159,7 +159,7 @@ def _table(records: Sequence[RunRecord]) -> list[list[_Row]]:
             _Row(f"{name}: kappa", unit, [f"{c.kappa:g}" if c else "–" for c in ends]),
             _Row(f"{name}: value, training", unit, [number(c.value) if c else "–" for c in ends]),
             _Row(f"{name}: within 1%", "", [("held" if c.satisfied else "missed") if c else "–" for c in ends]),
-            _Row(f"{name}: state", "", [c.standing if c else "–" for c in ends]),
+            _Row(f"{name}: state", "", [str(c.verdict) if c else "–" for c in ends]),
             *(
                 _Row(
                     f"{name}: multiplier",

@@ -14,6 +14,7 @@ import numpy as np
 import yaml
 
 from bridle.errors import CheckpointError
+from bridle.judge import Verdict
 from bridle.training.folder import RunFolder
 
 __all__ = ["OBJECTIVES", "ConstraintRecord", "RunRecord", "run_names"]
@@ -25,20 +26,14 @@ OBJECTIVES = {"geco": "GECO", "elbo": "ELBO", "annealed": "hand-annealed", "beta
 @dataclass(frozen=True)
 class ConstraintRecord:
     """Where a constraint ended: ``value`` on the training images, in the units of ``kappa``; ``multiplier`` of the
-    constraint in its ``scale``, in nats; ``state``: what :class:`bridle.Judge` said of the training."""
+    constraint in its ``scale``, in nats; ``verdict``: what :class:`bridle.Judge` said of the training."""
 
     kappa: float
     value: float
     satisfied: bool
     multiplier: float
     scale: str
-    state: str
-    settled_at: int | None
-
-    @property
-    def standing(self) -> str:
-        """The state, and since when it has been settled."""
-        return self.state if self.settled_at is None else f"{self.state} at step {self.settled_at:,}"
+    verdict: Verdict
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,8 +181,9 @@ def _constraint(fields: _Fields) -> ConstraintRecord:
         satisfied=bool(fields.get("satisfied")),
         multiplier=fields.number("multiplier"),
         scale=str(fields.get("scale")),
-        state=str(fields.get("state")),
-        settled_at=None if fields.get("settled_at") is None else fields.integer("settled_at"),
+        verdict=Verdict(
+            str(fields.get("state")), None if fields.get("settled_at") is None else fields.integer("settled_at")
+        ),
     )
 
 

@@ -94,7 +94,7 @@ def _columns(records: Sequence[RunRecord]) -> list[_Column]:
             _Column(f"{name}: kappa", "", end(name, lambda c: f"{c.kappa:g}")),
             _Column("value", "training", end(name, lambda c: number(c.value))),
             _Column("within 1%", "", end(name, lambda c: "held" if c.satisfied else "missed")),
-            _Column("state", "", end(name, lambda c: c.standing)),
+            _Column("state", "", end(name, lambda c: str(c.verdict))),
         ]
     return [
         *columns,

@@ -8,6 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from bridle.judge import Verdict
+
 __all__ = ["print_table"]
 
 _ROWS = [
@@ -35,17 +37,15 @@ def print_table(summaries: Mapping[str, Mapping[str, Any]]) -> None:
     for name in names:
         constraints = [summary["constraints"].get(name) for summary in summaries.values()]
         table.add_row(f"{name}, training images, for kappa", *(_value(c) for c in constraints))
-        table.add_row(f"{name} state", *("" if c is None else _state(c) for c in constraints))
+        table.add_row(
+            f"{name} state", *("" if c is None else str(Verdict(c["state"], c["settled_at"])) for c in constraints)
+        )
         table.add_row(f"{name} multiplier (scale)", *(_multiplier(c) for c in constraints))
     Console(soft_wrap=True).print(table)
 
 
 def _value(c: Mapping[str, Any] | None) -> str:
     return "" if c is None else f"{c['value']:.4f} for {c['kappa']:g}: {'held' if c['satisfied'] else 'not held'}"
-
-
-def _state(c: Mapping[str, Any]) -> str:
-    return c["state"] if c["settled_at"] is None else f"{c['state']} at {c['settled_at']:,}"
 
 
 def _multiplier(c: Mapping[str, Any] | None) -> str:

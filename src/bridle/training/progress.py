@@ -78,15 +78,14 @@ def describe(row: Mapping[str, float]) -> str:
     Example:
         >>> re = {"re.value": 0.1012, "re.kappa": 0.1, "re.multiplier": 29.87, "re.state": 1, "re.settled_at": 1450}
         >>> describe({"kl": 12.3456, **re})
-        'kl 12.35  re 0.1012/0.1 x29.9 settled at 1450'
+        'kl 12.35  re 0.1012/0.1 x29.9 settled at 1,450'
     """
     parts = [f"kl {row['kl']:.2f}"]
     names = [key.removesuffix(".kappa") for key in row if key.endswith(".kappa")]
     for name in names:
         value, kappa, multiplier = (row[f"{name}.{part}"] for part in ("value", "kappa", "multiplier"))
         said = verdict(row[f"{name}.state"], row[f"{name}.settled_at"])
-        since = "" if said.settled_at is None else f" at {said.settled_at}"
-        parts.append(f"{name} {value:.4f}/{kappa:g} x{multiplier:.3g} {said.state}{since}")
+        parts.append(f"{name} {value:.4f}/{kappa:g} x{multiplier:.3g} {said}")
     if not names:
         parts.append(f"rmse {row['rmse']:.4f} sigma {row['sigma']:.4f} beta {row['beta']:.3g}")
     return "  ".join(parts)
