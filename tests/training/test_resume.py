@@ -82,7 +82,7 @@ def test_from_any_checkpoint(tmp_path: Path, settings: dict[str, object]) -> Non
 
 
 COMMAND = [sys.executable, "-m", "bridle", "train", "--constraints.re", "0.2", "--model.width", "4"]
-COMMAND += ["--model.hidden", "16", "--steps", "300", "--log_every", "7", "--checkpoint_every", "11"]
+COMMAND += ["--model.hidden", "16", "--steps", "1000", "--log_every", "7", "--checkpoint_every", "23"]
 
 
 @pytest.fixture(scope="module")
