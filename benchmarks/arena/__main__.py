@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
@@ -12,9 +13,9 @@ from benchmarks.arena.contestants import CONTESTANTS, PEERS, setting_name
 from benchmarks.arena.pool import Task, run_all
 from benchmarks.arena.problems import PROBLEMS
 from benchmarks.arena.table import write_table
-from benchmarks.arena.tuning import at_edge, best_setting, final_jobs, tuning_jobs, tuning_rank
+from benchmarks.arena.tuning import at_edge, best_setting, final_jobs, tuning_jobs
 from benchmarks.arena.work import Folders, Job, consult_oracle, do
-from bridle.errors import BridleError
+from bridle.errors import BridleError, ConfigError
 
 FINALISTS = (*CONTESTANTS, "by_hand", "oracle")
 
@@ -27,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command == "table":
             print(write_table(folders))
             return 0
-        left = run_all(_tasks(options, folders), options.workers, options.limit_minutes)
+        left = _run(options, folders)
     except BridleError as error:
         print(error, file=sys.stderr)
         return 2
@@ -39,6 +40,20 @@ def main(arguments: list[str] | None = None) -> int:
     if options.command == "tune":
         _tell_tuning(folders)
     return 0
+
+
+def _run(options: argparse.Namespace, folders: Folders) -> int:
+    """Does the tasks of a command, and those that follow from what they found; how many are left."""
+    end = None if options.limit_minutes is None else time.monotonic() + 60 * options.limit_minutes
+    told: set[str] = set()
+    while True:
+        tasks = [task for task in _tasks(options, folders) if task[0] not in told]
+        if not tasks:
+            return 0
+        minutes = None if end is None else (end - time.monotonic()) / 60
+        if left := run_all(tasks, options.workers, minutes):
+            return left
+        told |= {label for label, _ in tasks}
 
 
 def _tasks(options: argparse.Namespace, folders: Folders) -> list[Task]:
@@ -71,11 +86,11 @@ def _chosen(name: str, only: str | None) -> bool:
 
 def _tell_tuning(folders: Folders) -> None:
     for name in PEERS:
-        open_ = sum(rank is None for rank in tuning_rank(name, folders).values())
-        if open_:
-            print(f"{name}: {open_} of {len(PEERS[name].grid)} settings are not done")
+        try:
+            setting = best_setting(name, folders)
+        except ConfigError as error:
+            print(error)
             continue
-        setting = best_setting(name, folders)
         edge = f", at the edge of {', '.join(at_edge(name, setting))}" if at_edge(name, setting) else ""
         print(f"{name}: {setting_name(setting)}{edge}")
 
@@ -85,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, what in (
         ("oracle", "find each problem's right multiplier and its budget; once, before all else"),
-        ("tune", "run every setting of every grid on the tuning problems"),
+        ("tune", "find each peer's best setting, in rounds over the tuning problems"),
         ("final", "run every contestant at its best setting on all problems and seeds"),
         ("table", "write arena.md and its plots from the CSV files"),
     ):

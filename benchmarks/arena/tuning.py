@@ -3,35 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from zlib import crc32
 
-from benchmarks.arena.contestants import CONTESTANTS, Setting, edges, setting_name
+from benchmarks.arena.contestants import CONTESTANTS, Setting, edges
 from benchmarks.arena.problems import PROBLEMS, SET_ASIDE
 from benchmarks.arena.rows import Row
 from benchmarks.arena.work import Folders, Job, oracle_of
 from bridle.errors import ConfigError
 
-__all__ = ["LONGER", "SEEDS", "at_edge", "best_setting", "final_jobs", "settle_steps", "tuning_jobs", "tuning_rank"]
+__all__ = ["LONGER", "ROUNDS", "SEEDS", "at_edge", "best_setting", "final_jobs", "settle_steps", "tuning_jobs"]
 
 SEEDS = (0, 1, 2)
 """Seeds of the final; the first is the one that is tuned on."""
+
+ROUNDS = ((4, 5), (12, 2), (len(PROBLEMS), 1))
+"""The rounds of the tuning: a round ends after so many problems, the smallest images first and else by the checksum of
+their names, and so many settings of each grid go on."""
 
 LONGER = 4
 """How many times the budget the runs of the first seed are in the final, for the rate that is reached in the end."""
 
 
 def tuning_jobs(folders: Folders) -> list[Job]:
-    """Every setting of every grid on every tuning problem that has a budget, on the first seed, problem by problem."""
-    jobs = []
-    for name in PROBLEMS:
-        oracle = oracle_of(name, folders)
-        if name not in SET_ASIDE and oracle is not None:
-            jobs += [
-                Job(name, contestant, setting, SEEDS[0], (oracle.budget,))
-                for contestant, entry in CONTESTANTS.items()
-                for setting in entry.grid
-            ]
-    return jobs
+    """The runs on the first seed that can be told by now: those of the rounds that are over, and of the one in which
+    each contestant is."""
+    return [job for contestant in CONTESTANTS for job in _tuned(contestant, folders).jobs]
 
 
 def final_jobs(folders: Folders, contestants: Sequence[str]) -> list[Job]:
@@ -57,35 +55,62 @@ def final_jobs(folders: Folders, contestants: Sequence[str]) -> list[Job]:
 
 
 def best_setting(contestant: str, folders: Folders) -> Setting:
-    """The setting with the most successes on the tuning problems, of those the one with the fewest settle steps.
+    """The setting that is left after the last round.
 
     Raises:
-        ConfigError: Not all of its grid has been run.
+        ConfigError: Not all rounds have been run.
     """
-    grid = CONTESTANTS[contestant].grid
-    if len(grid) == 1:
-        return grid[0]
-    rank = tuning_rank(contestant, folders)
-    if missing := [setting_name(s) for s in grid if rank[setting_name(s)] is None]:
-        raise ConfigError(f"{contestant} is not tuned yet, {missing[0]} is not done: run the command tune first")
-    return max(grid, key=lambda setting: rank[setting_name(setting)] or (0.0, 0.0))
+    tuned = _tuned(contestant, folders)
+    if len(tuned.settings) > 1:
+        raise ConfigError(f"{contestant} is not tuned yet, {tuned.missing} runs are left: run the command tune first")
+    return tuned.settings[0]
 
 
-def tuning_rank(contestant: str, folders: Folders) -> dict[str, tuple[float, float] | None]:
-    """For each setting of a grid, by its name, the number of successes on the tuning problems and the negative
-    logarithm of the geometric mean of settle steps; None while runs are missing."""
-    rows = folders.rows.read()
-    jobs = [job for job in tuning_jobs(folders) if job.contestant == contestant]
-    rank: dict[str, tuple[float, float] | None] = {}
-    for setting in CONTESTANTS[contestant].grid:
-        keys = [job.key(job.lengths[0]) for job in jobs if job.setting == setting]
-        if not keys or not all(key in rows for key in keys):
-            rank[setting_name(setting)] = None
-            continue
-        its = [rows[key] for key in keys]
-        logs = [math.log(settle_steps(row)) for row in its]
-        rank[setting_name(setting)] = (float(sum(row["success"] == "1" for row in its)), -sum(logs) / len(logs))
-    return rank
+@dataclass(frozen=True)
+class _Tuned:
+    """How far a contestant's tuning is.
+
+    ``settings``: those that are still in, the best first; ``jobs``: their runs and those of the settings that are out;
+    ``missing``: how many of these are not done.
+    """
+
+    settings: tuple[Setting, ...]
+    jobs: tuple[Job, ...]
+    missing: int
+
+
+def _tuned(contestant: str, folders: Folders) -> _Tuned:
+    rows, order = folders.rows.read(), _order(folders)
+    settings, jobs = CONTESTANTS[contestant].grid, []
+    begun = 0
+    for end, kept in ROUNDS:
+        names = order[begun:end]
+        budgets = {name: oracle.budget for name in names if (oracle := oracle_of(name, folders)) is not None}
+        new = [Job(name, contestant, setting, SEEDS[0], (budgets[name],)) for name in budgets for setting in settings]
+        jobs += new
+        missing = sum(job.key(job.lengths[0]) not in rows for job in new)
+        missing += len(settings) * (len(names) - len(budgets))
+        if len(settings) > kept:
+            if missing:
+                return _Tuned(settings, tuple(jobs), missing)
+            settings = tuple(sorted(settings, key=lambda setting: _rank(setting, jobs, rows), reverse=True)[:kept])
+        begun = end
+    return _Tuned(settings, tuple(jobs), 0)
+
+
+def _order(folders: Folders) -> list[str]:
+    """The tuning problems in the order of the rounds, without those that have no oracle."""
+    failed = {name for (name,), row in folders.oracle.read().items() if row["status"] != "ok"}
+    names = [name for name in PROBLEMS if name not in SET_ASIDE and name not in failed]
+    return sorted(names, key=lambda name: (not name.startswith("digits-"), crc32(name.encode())))
+
+
+def _rank(setting: Setting, jobs: Sequence[Job], rows: Mapping[tuple[str, ...], Row]) -> tuple[int, float]:
+    """The number of a setting's successes so far, and the negative logarithm of the geometric mean of its settle
+    steps: the greatest is best."""
+    its = [rows[job.key(job.lengths[0])] for job in jobs if job.setting == setting]
+    logs = [math.log(settle_steps(row)) for row in its]
+    return sum(row["success"] == "1" for row in its), -sum(logs) / len(logs)
 
 
 def settle_steps(row: Row) -> float:

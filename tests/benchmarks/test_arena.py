@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import importlib
 import math
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from benchmarks.arena import problems, table, tuning
 from benchmarks.arena.__main__ import main
 from benchmarks.arena.by_hand import RUNS, by_hand
-from benchmarks.arena.contestants import CONTESTANTS, PEERS, Contestant, Fixed, Ours, edges
+from benchmarks.arena.contestants import CONTESTANTS, PEERS, Contestant, Fixed, Ours, edges, setting_name
 from benchmarks.arena.intervals import bootstrap, geometric_mean, wilson
 from benchmarks.arena.oracle import consult, search
 from benchmarks.arena.pool import run_all
@@ -486,6 +487,37 @@ def test_the_best_setting_is_that_of_most_successes_then_fewest_steps(folders: F
                 tuning.best_setting("cooper", folders)
     assert tuning.best_setting("cooper", folders) == {"rate": 0.03}
     assert tuning.at_edge("cooper", {"rate": 1}) == ["rate"] and not tuning.at_edge("cooper", {"rate": 0.03})
+
+
+def test_the_tuning_goes_in_rounds(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings of mdmm that take as many steps as their place in the grid, on five problems."""
+    names = [name for name in PROBLEMS if name not in SET_ASIDE and name.startswith(("digits-nvpvae", "mnist28"))]
+    assert len(names) >= 5
+    monkeypatch.setattr(tuning, "PROBLEMS", {name: PROBLEMS[name] for name in names[-5:]})
+    monkeypatch.setattr(tuning, "ROUNDS", ((2, 4), (3, 2), (99, 1)))
+    empty = dict.fromkeys(folders.oracle.columns, "") | {"multipliers": "8", "values": "0.1", "kl": 1, "status": "ok"}
+    grid, made = PEERS["mdmm"].grid, Counter[str]()
+
+    def to_do() -> list[Job]:
+        done = folders.rows.read()
+        jobs = [job for job in tuning.tuning_jobs(folders) if job.contestant == "mdmm"]
+        return [job for job in jobs if job.key(600) not in done]
+
+    for name in names[-5:-1]:
+        folders.oracle.append(empty | {"problem": name, "settled": 300, "budget": 600, "trainings": 2})
+    folders.oracle.append(empty | {"problem": names[-1], "status": "failed"})
+    rounds = 0
+    while jobs := to_do():
+        rounds += 1
+        for job in jobs:
+            made[setting_name(job.setting)] += 1
+            key = dict(zip(folders.rows.key, job.key(600), strict=True))
+            settled = 100 + grid.index(job.setting)
+            row = dict.fromkeys(folders.rows.columns, "") | key | {"success": 1, "settled": settled, "budget": 600}
+            folders.rows.append(row)
+    assert rounds == 3 and [made[setting_name(setting)] for setting in grid[:5]] == [4, 4, 3, 3, 2]
+    assert tuning.best_setting("mdmm", folders) == grid[0]
+    assert next(job.problem for job in tuning.tuning_jobs(folders)).startswith("digits")
 
 
 def test_a_failed_row_is_recorded_and_not_made_again(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
