@@ -24,10 +24,10 @@ MOST = 16
 """Trainings after which the search takes the closest."""
 
 SLACK = 1e-3
-"""A constraint whose multiplier falls below this share of its start is slack."""
+"""A constraint whose multiplier falls below this share of its price is slack."""
 
 _NOTHING = 1e-4
-"""The share of its start that a slack constraint's multiplier is trained at. At zero a decoder that nothing else asks
+"""The share of its price that a slack constraint's multiplier is trained at. At zero a decoder that nothing else asks
 for would stay as it was drawn."""
 
 Array = NDArray[np.float64]
@@ -57,15 +57,15 @@ class Oracle(NamedTuple):
     note: str
 
 
-def trained_at(multipliers: Array, start: Array) -> Array:
+def trained_at(multipliers: Array, price: Array) -> Array:
     """The multipliers that the oracle trains with."""
-    return np.where(multipliers > 0, multipliers, _NOTHING * start)
+    return np.where(multipliers > 0, multipliers, _NOTHING * price)
 
 
 def search(
     end: Callable[[Array], Array],
     off: Callable[[Array], Array],
-    start: Array,
+    price: Array,
     first: Array,
     most: int = MOST,
 ) -> Found:
@@ -78,7 +78,7 @@ def search(
         end: The relative constraints at the end of a training with these multipliers.
         off: For relative constraints how far they are from kappa in its units, as a share of it, above zero where
             violated.
-        start: Multipliers that say what is small.
+        price: Multipliers that say what is small.
         first: Multipliers of the first training.
         most: Trainings after which the closest is taken.
 
@@ -88,15 +88,15 @@ def search(
         >>> found.multipliers.round(2), found.trainings
         (array([3.]), 3)
     """
-    x, slack = np.log(np.maximum(first, _NOTHING * start)), np.zeros(len(start), dtype=bool)
-    low, high = np.full(len(start), -math.inf), np.full(len(start), math.inf)
+    x, slack = np.log(np.maximum(first, _NOTHING * price)), np.zeros(len(price), dtype=bool)
+    low, high = np.full(len(price), -math.inf), np.full(len(price), math.inf)
     before: tuple[Array, Array] | None = None
     best = Found(first, 0, math.inf)
     for training in range(1, most + 1):
         multipliers = np.where(slack, 0.0, np.exp(x))
         c = end(multipliers)
         y, wrong = np.log(np.maximum(1 + c, 1e-12)), off(c)
-        slack = np.where(slack, wrong <= CLOSE, (multipliers < SLACK * start) & (c < 0))
+        slack = np.where(slack, wrong <= CLOSE, (multipliers < SLACK * price) & (c < 0))
         furthest = float(np.where(slack, 0, np.abs(wrong)).max())
         if furthest < best.off:
             best = Found(np.where(slack, 0.0, multipliers), training, furthest)
@@ -113,7 +113,7 @@ def search(
         x = x + np.clip(-y / slope, -math.log(10), math.log(10))
         if len(x) == 1 and np.isfinite(low).all() and np.isfinite(high).all() and not low < x < high:
             x = (low + high) / 2
-        x = np.where(slack, np.log(SLACK * start), x)
+        x = np.where(slack, np.log(SLACK * price), x)
     return best._replace(trainings=training)
 
 
@@ -121,7 +121,7 @@ def consult(
     problem: Problem,
     train: Callable[[Array], Trajectory],
     yardstick: Yardstick,
-    start: Array,
+    price: Array,
     first: Array,
 ) -> Oracle:
     """Finds a problem's right multipliers, on one seed, and its budget.
@@ -132,7 +132,7 @@ def consult(
         problem: What is trained.
         train: Trains :attr:`Problem.oracle_steps` steps with fixed multipliers.
         yardstick: Of the problem.
-        start: Multipliers that say what is small.
+        price: Multipliers that say what is small.
         first: A guess, such as what a controller ended at. It decides how long the search takes, not what is right.
 
     Raises:
@@ -144,18 +144,18 @@ def consult(
         return np.where(yardstick.lower, -share, share)
 
     def end(multipliers: Array) -> Array:
-        values = train(trained_at(multipliers, start)).values[-LAST:].astype(np.float64)
+        values = train(trained_at(multipliers, price)).values[-LAST:].astype(np.float64)
         return values.mean(axis=0) / yardstick.bound - 1
 
-    rate_free = Found(np.full(len(start), math.inf), 1, 0.0)
-    found = rate_free if problem.kind == CANNOT else search(end, off, start, first)
-    run = train(trained_at(found.multipliers, start))
+    rate_free = Found(np.full(len(price), math.inf), 1, 0.0)
+    found = rate_free if problem.kind == CANNOT else search(end, off, price, first)
+    run = train(trained_at(found.multipliers, price))
     if run.finite_steps < run.steps:
         raise TrainingError(f"the oracle's training is not finite at step {run.finite_steps + 1}")
     values = running_mean(run.values.astype(np.float64))
     final = run.values[-LAST:].astype(np.float64).mean(axis=0)
     means, own = yardstick.in_kappa_units(values), yardstick.in_kappa_units(final)
-    judged = found.multipliers > 0 if (found.multipliers > 0).any() else np.ones(len(start), dtype=bool)
+    judged = found.multipliers > 0 if (found.multipliers > 0).any() else np.ones(len(price), dtype=bool)
     step = steady(np.all((np.abs(means / own - 1) <= BAND)[:, judged], axis=1), WINDOW) or run.steps
     note = _note(problem, found, off(final / yardstick.bound - 1))
     budget = 100 * math.ceil(2 * step / 100)

@@ -16,6 +16,7 @@ from benchmarks.arena.problems import PROBLEMS, Problem
 from benchmarks.arena.sources import InMemory, source
 from bridle.classifiers import Classifier, default_classifier
 from bridle.constraints import CLA, CONSTRAINTS, FRE, ImageConstraint, Reconstruction
+from bridle.constraints.base import START
 from bridle.geco import Constraint
 
 __all__ = ["Measured", "Terms", "Yardstick", "terms_of"]
@@ -58,8 +59,8 @@ class Terms:
         image_shape: Channels, height and width of the images.
 
     ``bounds``: a :class:`bridle.Constraint` for each by name, all of them relative upper bounds; and with an entry a
-    row: ``bound``; ``start``, the multiplier that each starts at in Bridle; ``summed``, how many pixels the measured
-    value is a mean of, 1 where it is no mean of pixels.
+    row: ``bound``; ``price``, a share of which each multiplier starts at in Bridle; ``summed``, how many pixels the
+    measured value is a mean of, 1 where it is no mean of pixels.
     """
 
     def __init__(self, terms: list[ImageConstraint], image_shape: tuple[int, int, int]) -> None:
@@ -67,7 +68,7 @@ class Terms:
         self.bounds: dict[str, Constraint] = {term.name: term.bound(image_shape) for term in terms}
         self.sizes = [math.prod(bound.shape) for bound in self.bounds.values()]
         self.bound = torch.cat([bound.sides()[0][1] for bound in self.bounds.values()])
-        self.start = self._spread([bound.initial for bound in self.bounds.values()])
+        self.price = self._spread([bound.initial / START for bound in self.bounds.values()])
         pixels = math.prod(image_shape)
         self.summed = self._spread(
             [pixels / size if term.name in _PIXELWISE else 1.0 for term, size in zip(terms, self.sizes, strict=True)]

@@ -171,7 +171,7 @@ def trajectory_file(job: Job, steps: int, folders: Folders) -> Path:
 
 def _made(job: Job, oracle: Oracle, terms: Terms, steps: int, folders: Folders) -> Trajectory:
     """The trajectory of a job, from its file or trained now."""
-    start = terms.start.double().numpy()
+    price = terms.price.double().numpy()
     if job.contestant == "by_hand":
         answer, problem = Answer(oracle.multipliers, oracle.value), PROBLEMS[job.problem]
 
@@ -181,28 +181,28 @@ def _made(job: Job, oracle: Oracle, terms: Terms, steps: int, folders: Folders) 
         def train(multipliers: Array) -> Trajectory:
             return _fixed(job.problem, multipliers, job.seed, steps, folders)
 
-        return _kept(job, steps, folders, lambda: by_hand(train, start, terms.yardstick.bound, good))
+        return _kept(job, steps, folders, lambda: by_hand(train, price, terms.yardstick.bound, good))
     if job.contestant == "oracle":
-        return _fixed(job.problem, trained_at(oracle.multipliers, start), job.seed, steps, folders)
+        return _fixed(job.problem, trained_at(oracle.multipliers, price), job.seed, steps, folders)
     entry = CONTESTANTS[job.contestant]
     return _trained(job, lambda terms: entry.make(terms, **job.setting), steps, folders)
 
 
 def _consulted(name: str, folders: Folders) -> Oracle:
     problem, terms = PROBLEMS[name], terms_of(name)
-    start = terms.start.double().numpy()
+    price = terms.price.double().numpy()
 
     def train(multipliers: Array) -> Trajectory:
         return _fixed(name, multipliers, 0, problem.oracle_steps, folders)
 
-    first = start
+    first = price
     if problem.kind != "cannot be met":
         job = Job(name, "bridle", CONTESTANTS["bridle"].grid[0])
         entry = CONTESTANTS["bridle"]
         guess = _trained(job, lambda terms: entry.make(terms, **job.setting), problem.oracle_steps, folders)
         ended = guess.multipliers[-50:].astype(np.float64).mean(axis=0)
-        first = np.where(np.isfinite(ended), ended, start)
-    return consult(problem, train, terms.yardstick, start, first)
+        first = np.where(np.isfinite(ended), ended, price)
+    return consult(problem, train, terms.yardstick, price, first)
 
 
 def _fixed(name: str, multipliers: Array, seed: int, steps: int, folders: Folders) -> Trajectory:

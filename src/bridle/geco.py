@@ -178,36 +178,42 @@ def algorithm1(state: State, c: Tensor, settings: RowSettings) -> dict[str, Tens
     return {"average": average, "log_multiplier": state["log_multiplier"] + settings.rate * average}
 
 
-# How far apart two averages of the error must be to count as a trend: about 2% of a large error, 0.02 of a small one.
-_TREND = 0.02
+_FAR = 0.15  # of the error asinh(C): a value 15% off its bound
+_HEAD_START = 30.0  # steps in which a multiplier may double
+_PATIENCE = 200.0  # steps that a model may take before its error begins to fall
+_SLOWEST = 0.25 * 80  # t to the power -1/4, seen over the 80 steps by which the long average trails the short one
 
 
 def pi(state: State, c: Tensor, settings: RowSettings) -> dict[str, Tensor]:
-    """A proportional-integral controller of ``log(multiplier)`` on a compressed error, ``e = asinh(C)``.
+    """A proportional-integral controller of ``log(multiplier)`` on the error ``e = asinh(C)``, patient while it learns.
 
-    It works in increments: the change is ``rate * e + (e - previous e)``, so that a multiplier stopped at its bound
-    leaves it as soon as the error turns (no windup there). ``e`` is that of an average five times shorter than the
-    paper's, clipped to [-1, 1], so that a constraint violated a hundredfold pushes no harder than one violated
-    twofold. The integral part rests while the error is shrinking already, which is seen from the short average running
-    ahead of the long one: without that the multiplier grows for as long as the model takes to learn, and the overshoot
-    is paid for in rate.
+    ``e`` is that of an average five times shorter than the paper's. The change is ``rate * e``, with ``e`` clipped to
+    [-1, 1], and ``p - previous p``, with ``p`` the same clipped to [-0.15, 0.15]. While the bound is violated the first
+    part is at most ``1 / (t + 30)``, t the steps since that began, so that the multiplier grows no faster than time:
+    pressed harder, a model that has yet to learn takes up latents that it hardly gives back later, and the overshoot is
+    paid for in rate. Where the error, besides, is above 0.15 and falls more slowly than t to the power -1/4 after 200
+    steps, three times as much is allowed: then a greater multiplier is what is missing.
     """
     average = torch.lerp(c, state["average"], settings.alpha)
     recent = torch.lerp(c, state["recent"], settings.alpha**5)
-    error, slow_error = recent.asinh(), average.asinh()
-    shrinking = error.sign() * (error - slow_error) < -_TREND
-    clipped = error.clamp(-1, 1)
-    proportional = state["log_multiplier"] + (clipped - state["error"])
+    error = recent.asinh()
+    near = error.clamp(-_FAR, _FAR)
+    steps = (state["steps"] + 1).masked_fill(near * state["near"] <= 0, 0)
+    behind = (average.asinh() - error) * (steps + _HEAD_START)
+    stuck = (behind < _SLOWEST * error) & (error > _FAR) & (steps > _PATIENCE)
+    limit = (1 + 2 * stuck) / (steps + _HEAD_START)
+    integral = (settings.rate * error.clamp(-1, 1)).minimum(limit)
     return {
         "average": average,
         "recent": recent,
-        "error": clipped,
-        "log_multiplier": torch.addcmul(proportional, settings.rate, clipped.masked_fill(shrinking, 0)),
+        "near": near,
+        "steps": steps,
+        "log_multiplier": state["log_multiplier"] + integral + (near - state["near"]),
     }
 
 
 RULES: dict[str, Rule] = {
-    "pi": Rule(pi, rate=0.03, registers=("recent", "error"), normalize=True),
+    "pi": Rule(pi, rate=0.03, registers=("recent", "near", "steps"), normalize=True),
     "algorithm1": Rule(algorithm1, rate=1e-3),
 }
 

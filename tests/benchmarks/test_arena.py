@@ -30,7 +30,6 @@ from benchmarks.arena.terms import Measured, Terms, Yardstick, terms_of
 from benchmarks.arena.trajectory import Trajectory
 from benchmarks.arena.trial import run
 from benchmarks.arena.work import Folders, Job, consult_oracle, do, oracle_of
-from bridle.constraints import RE
 from bridle.errors import ConfigError
 from bridle.geco import RULES
 
@@ -318,7 +317,7 @@ def test_ours_may_have_any_rule(terms: Terms) -> None:
     before = printed.multipliers
     printed.loss(seen)
     printed.step()
-    assert printed.multipliers > before and terms.start.tolist() == [32]
+    assert printed.multipliers > before and terms.price.tolist() == [32]
 
 
 def one_step(contestant: Contestant, c: float, kl: float = 5.0) -> float:
@@ -369,7 +368,7 @@ def test_terms_count_what_a_sum_adds_up(terms: Terms) -> None:
     assert terms.summed.tolist() == [64] and pair.summed.tolist() == [64, 1]
     assert pair.yardstick.lower.tolist() == [False, True]
     np.testing.assert_allclose(pair.yardstick.in_kappa_units(np.array([[0.0225, 0.2]])), [[0.15, 0.8]])
-    assert pair.start.tolist() == pytest.approx([RE(0.15).bound((1, 8, 8)).initial, 64 * 0.91 / 1.91])
+    assert pair.price.tolist() == pytest.approx([32, 64 * 0.91 / 1.91])
 
 
 # Rows, commands and tables
@@ -460,7 +459,7 @@ def test_a_search_that_was_broken_off_trains_nothing_twice(folders: Folders, mon
     trained: list[int] = []
 
     def counted(*arguments: Any) -> Trajectory:
-        if len(trained) == 2:
+        if trained:
             raise KeyboardInterrupt
         trained.append(1)
         return without_training(*arguments)
@@ -472,7 +471,7 @@ def test_a_search_that_was_broken_off_trains_nothing_twice(folders: Folders, mon
     before = set(folders.out.rglob("*.npz"))
     monkeypatch.setattr("benchmarks.arena.work.run", without_training)
     consult_oracle(CHEAPEST, folders)
-    assert len(before) == 2 and oracle_of(CHEAPEST, folders) is not None
+    assert len(before) == 1 and oracle_of(CHEAPEST, folders) is not None
 
 
 def test_the_best_setting_is_that_of_most_successes_then_fewest_steps(folders: Folders) -> None:

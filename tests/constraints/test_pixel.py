@@ -23,9 +23,9 @@ def test_measures_the_mean_over_everything() -> None:
     assert re.in_kappa_units(re.measure(r)).item() == pytest.approx(math.sqrt(total / 120))
 
 
-def test_the_bound_is_kappa_squared_relative_from_half_the_dimensions() -> None:
+def test_the_bound_is_kappa_squared_relative_and_its_price_half_the_dimensions() -> None:
     geco = GECO({"re": RE(0.1).bound((3, 8, 8))})
-    assert geco.multipliers()["re"].item() == pytest.approx(96)
+    assert geco.multipliers()["re"].item() == pytest.approx(96 / 32)
     out = geco(torch.tensor(1.0), re=torch.tensor(0.02))
     assert out.violations["re"].item() == pytest.approx(0.02 / 0.1**2 - 1)
 

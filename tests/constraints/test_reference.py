@@ -24,6 +24,7 @@ from bridle.constraints import (
     Reconstruction,
     REPixel,
 )
+from bridle.constraints.base import START
 from bridle.errors import ConfigError
 from bridle.geco import GECO
 
@@ -207,7 +208,7 @@ def test_features_are_of_any_layer_by_name_and_of_vectors_too() -> None:
     r = pair()
     for layer, count in (("1", 4 * 7 * 6), ("2", 6 * 5 * 4), ("4", 120), ("5", 5)):
         fre = prepared(layer=layer)
-        assert fre.measure(r).isfinite() and fre.bound(SHAPE).initial == min(count, 144) / 2
+        assert fre.measure(r).isfinite() and fre.bound(SHAPE).initial == START * min(count, 144) / 2
     with pytest.raises(ConfigError, match="Sequential has no layer 'layer2': there are"):
         FRE(0.5, network(), "layer2", SHAPE)
     with pytest.raises(ConfigError, match="Sequential cannot take images of 1x9x8"):

@@ -222,7 +222,7 @@ def test_a_loss_that_is_not_finite_stops_one_run_alone(
     configs, runs = pair
     outs = [tmp_path / name for name in ("0", "endless", "1")]
     with pytest.raises(TrainingError, match="endless: the loss is not finite at step 7: train anew") as caught:
-        train_together([configs[0], config(constraints=Constraints(re=1e-19)), configs[1]], outs)
+        train_together([configs[0], config(constraints=Constraints(re=1e-20)), configs[1]], outs)
     assert str(caught.value).count("not finite") == 1
     assert not (outs[1] / "summary.json").exists() and len(RunFolder(outs[1]).checkpoint_files()) == 1
     for run, other in zip(runs, (outs[0], outs[2]), strict=True):

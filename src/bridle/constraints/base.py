@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from bridle.errors import ConfigError
 from bridle.geco import Constraint
 
-__all__ = ["ImageConstraint", "Reconstruction", "Similarity", "bound_from", "correlation_start"]
+__all__ = ["START", "ImageConstraint", "Reconstruction", "Similarity", "bound_from", "correlation_price"]
 
 
 class Reconstruction(NamedTuple):
@@ -120,14 +120,14 @@ class Similarity(ImageConstraint):
         """What is bounded, averaged over the batch: differentiable, 0-dimensional."""
 
     @abstractmethod
-    def start(self, image_shape: tuple[int, int, int]) -> float:
-        """Where the multiplier starts, for images of this shape."""
+    def price(self, image_shape: tuple[int, int, int]) -> float:
+        """What a relative unit of the constraint costs at the optimum, in nats, for images of this shape."""
 
     def measure(self, r: Reconstruction) -> Tensor:
         return 1 - self.similarity(r)
 
     def bound(self, image_shape: tuple[int, int, int]) -> Constraint:
-        return bound_from(self.start(image_shape), upper=1 - self.kappa)
+        return bound_from(self.price(image_shape), upper=1 - self.kappa)
 
     def in_kappa_units(self, measured: Tensor) -> Tensor:
         return 1 - measured
@@ -136,21 +136,32 @@ class Similarity(ImageConstraint):
         return 1 - value
 
 
-def bound_from(initial: float, upper: float | Tensor) -> Constraint:
-    """A relative bound whose multiplier starts at ``initial`` and stays within 1e-6 and 1e4 times that."""
-    return Constraint(upper=upper, initial=initial, bounds=(1e-6 * initial, 1e4 * initial))
+START = 1 / 32
+"""Share of its price at which a multiplier starts. At its full price it makes a model that has yet to learn take up
+latents which it hardly gives back: on Digits at kappa 0.1 the KL was 10% higher at equal error, after 5,400 steps."""
 
 
-def correlation_start(kappa: float, dimensions: int) -> float:
-    r"""Where the multiplier of a lower bound on a correlation starts.
+def bound_from(price: float, upper: float | Tensor) -> Constraint:
+    """A relative bound whose multiplier starts at 1/32 of its price, and stays within 1e-6 and 1e4 times that.
+
+    Arguments:
+        price: What a relative unit of the constraint costs at the optimum, in nats, by a likelihood that fits it: an
+            upper estimate.
+        upper: The bound, in the units of what is measured.
+    """
+    return Constraint(upper=upper, initial=START * price, bounds=(1e-6 * price, 1e4 * price))
+
+
+def correlation_price(kappa: float, dimensions: int) -> float:
+    r"""The price of a lower bound on a correlation, in nats.
 
     At the optimum a multiplier is the nats that a relative unit of its constraint costs. A Gaussian of D dimensions
     whose reconstruction has correlation :math:`\rho` with it costs :math:`-\frac D2\log(1-\rho^2)`, so that
     :math:`(1 - \rho) / (1 - \kappa)` has the price :math:`D\kappa / (1 + \kappa)` at :math:`\rho = \kappa`. For the
-    relative squared error the same reasoning gives D/2, which is where ``re`` starts.
+    relative squared error the same reasoning gives D/2.
 
     Example:
-        >>> round(correlation_start(0.5, 60), 3)
+        >>> round(correlation_price(0.5, 60), 3)
         20.0
     """
     return dimensions * kappa / (1 + kappa)

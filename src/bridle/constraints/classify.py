@@ -23,9 +23,9 @@ class CLA(Similarity):
     kappa is a probability, in (0, 1); sensible values lie between 0.5 and 0.99, and not above what the classifier
     gives the data themselves.
 
-    The multiplier is that of ``(1 - cla) / (1 - kappa) - 1`` and starts at
-    (1 - kappa) log(kappa (K - 1) / (1 - kappa)), K the number of classes: that is the price in nats of a relative unit
-    of it, for a code that carries the class alone and is right with probability kappa. It starts at no less than 0.1.
+    The multiplier is that of ``(1 - cla) / (1 - kappa) - 1``. Its price is
+    (1 - kappa) log(kappa (K - 1) / (1 - kappa)), K the number of classes, and no less than 0.1: what a relative unit of
+    it costs a code that carries the class alone and is right with probability kappa.
 
     Arguments:
         kappa: The bound.
@@ -41,7 +41,7 @@ class CLA(Similarity):
         >>> x, label = torch.rand(4, 1, 8, 8), torch.tensor([3, 1, 4, 1])
         >>> bool(0 < cla.similarity(Reconstruction(x, x, torch.zeros(4), label)) < 1)
         True
-        >>> round(cla.bound((1, 8, 8)).initial, 2)
+        >>> round(cla.price((1, 8, 8)), 2)
         0.44
     """
 
@@ -58,6 +58,6 @@ class CLA(Similarity):
         probabilities = torch.softmax(self.frozen(r.x_hat).float(), dim=1)
         return probabilities.gather(1, r.label.unsqueeze(1)).mean()
 
-    def start(self, image_shape: tuple[int, int, int]) -> float:
+    def price(self, image_shape: tuple[int, int, int]) -> float:
         odds = self.kappa * max(1, self.classes - 1) / (1 - self.kappa)
         return max(0.1, (1 - self.kappa) * math.log(odds))

@@ -28,7 +28,7 @@ class FRE(ImageConstraint):
     and 0.7. At 1.0 the features are known no better than by the mean of each channel over all training images and
     positions. Channels that hardly vary are left out.
 
-    The multiplier is that of ``fre / kappa^2 - 1`` and starts at half the number of features, or of dimensions of an
+    The multiplier is that of ``fre / kappa^2 - 1``. Its price is half the number of features, or of dimensions of an
     image if that is less: more of them than the image has cannot vary on their own. See :class:`bridle.constraints.RE`.
 
     Arguments:
@@ -107,7 +107,7 @@ class LPIPS(ImageConstraint):
     features without anything in common. The numbers are not those of the published metric, whose networks and weights
     differ.
 
-    The multiplier is that of ``lpips / kappa - 1`` and starts at D/2, D the dimensions of an image, as that of a
+    The multiplier is that of ``lpips / kappa - 1``. Its price is D/2, D the dimensions of an image, as that of a
     squared error; see :class:`bridle.constraints.RE`.
 
     Arguments:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bridle.constraints.base import Reconstruction, Similarity, correlation_start
+from bridle.constraints.base import Reconstruction, Similarity, correlation_price
 from bridle.errors import ConfigError
 
 __all__ = ["PNCC", "SSIM"]
@@ -31,8 +31,8 @@ class PNCC(Similarity):
     reconstructed as a flat one counts 1, one reconstructed as noise nearly 0, and a perfect reconstruction is 1 for
     all images.
 
-    The multiplier is that of ``(1 - pncc) / (1 - kappa) - 1``; for its start, D kappa / (1 + kappa), see
-    :func:`bridle.constraints.base.correlation_start`.
+    The multiplier is that of ``(1 - pncc) / (1 - kappa) - 1``; for its price, D kappa / (1 + kappa), see
+    :func:`bridle.constraints.base.correlation_price`.
 
     Arguments:
         kappa: The bound.
@@ -76,12 +76,12 @@ class PNCC(Similarity):
         a, b = map(_whitened, patches)
         return (a * b).sum(dim=-1).mean()
 
-    def start(self, image_shape: tuple[int, int, int]) -> float:
+    def price(self, image_shape: tuple[int, int, int]) -> float:
         _, height, width = image_shape
         size, _ = self._grid((height, width))
         if size > min(height, width):
             raise ConfigError(f"pncc.patch {size} is greater than the images, {height}x{width}")
-        return correlation_start(self.kappa, math.prod(image_shape))
+        return correlation_price(self.kappa, math.prod(image_shape))
 
     def _grid(self, sides: tuple[int, ...]) -> tuple[int, int]:
         """Side of a patch, and stride, in images of this height and width."""
@@ -115,8 +115,8 @@ class SSIM(Similarity):
     of a window. The published measure leaves windows out that are not wholly inside, and pixels at the border would be
     nearly free.
 
-    The multiplier is that of ``(1 - ssim) / (1 - kappa) - 1``; it starts as for a correlation, at D kappa /
-    (1 + kappa), see :func:`bridle.constraints.base.correlation_start`.
+    The multiplier is that of ``(1 - ssim) / (1 - kappa) - 1``; its price is that of a correlation, D kappa /
+    (1 + kappa), see :func:`bridle.constraints.base.correlation_price`.
 
     References:
         Image quality assessment: from error visibility to structural similarity (Wang et al., 2004).
@@ -144,8 +144,8 @@ class SSIM(Similarity):
         variances = xx - mean_x.square() + yy - mean_y.square()
         return (brightness * (2 * (xy - mean_x * mean_y) + c2) / (variances + c2)).mean()
 
-    def start(self, image_shape: tuple[int, int, int]) -> float:
-        return correlation_start(self.kappa, math.prod(image_shape))
+    def price(self, image_shape: tuple[int, int, int]) -> float:
+        return correlation_price(self.kappa, math.prod(image_shape))
 
 
 def _window(sides: tuple[int, ...], device: torch.device) -> Tensor:

@@ -19,15 +19,16 @@ class RE(ImageConstraint):
 
     kappa is a root mean squared error in pixel units, in (0, 1]; sensible values lie between 0.02 and 0.25.
 
-    The multiplier is that of ``mse / kappa^2 - 1`` and starts at D/2, D the number of dimensions of an image: there
-    it is worth what the Gaussian negative log-likelihood at sigma = kappa is, and no ELBO's optimum lies above it.
+    The multiplier is that of ``mse / kappa^2 - 1``. Its price is D/2, D the number of dimensions of an image: there it
+    is worth what the Gaussian negative log-likelihood at sigma = kappa is, and no ELBO's optimum lies above it. It
+    starts at 1/32 of that.
 
     Example:
         >>> import torch
         >>> re = RE(0.1)
         >>> mse = re.measure(Reconstruction(torch.zeros(4, 1, 8, 8), torch.full((4, 1, 8, 8), 0.2), kl=torch.zeros(4)))
         >>> round(re.in_kappa_units(mse).item(), 3), re.bound((1, 8, 8)).initial
-        (0.2, 32.0)
+        (0.2, 1.0)
     """
 
     name = "re"
@@ -62,13 +63,13 @@ class REChannel(RE):
     kappa is a root mean squared error in pixel units, in (0, 1]; sensible values lie between 0.02 and 0.25. The value
     shown is the worst channel's.
 
-    Each multiplier starts at half the number of pixels, its channel's share of the D/2 of :class:`RE`.
+    Each multiplier's price is half the number of pixels, its channel's share of the D/2 of :class:`RE`.
 
     Example:
         >>> x_hat = torch.tensor([0.1, 0.2]).view(1, 2, 1, 1).expand(4, 2, 8, 8)
         >>> re, r = REChannel(0.1), Reconstruction(torch.zeros(4, 2, 8, 8), x_hat, kl=torch.zeros(4))
         >>> re.in_kappa_units(re.measure(r)), re.bound((2, 8, 8)).initial
-        (tensor([0.1000, 0.2000]), 32.0)
+        (tensor([0.1000, 0.2000]), 1.0)
     """
 
     name = "re_channel"
@@ -89,7 +90,7 @@ class REPixel(RE):
     shown is the worst pixel's, above the :class:`RE` of the same reconstructions. A pixel that hardly varies in the
     data meets kappa by itself, and its multiplier falls to its lower bound.
 
-    Each multiplier starts at 1/2, its pixel's share of the D/2 of :class:`RE`.
+    Each multiplier's price is 1/2, its pixel's share of the D/2 of :class:`RE`.
 
     Example:
         >>> x = torch.zeros(4, 1, 8, 8)
@@ -97,7 +98,7 @@ class REPixel(RE):
         >>> re = REPixel(0.1)
         >>> value = re.measure(Reconstruction(x, x_hat, kl=torch.zeros(4)))
         >>> value.shape, round(re.worst(value).item(), 3), re.bound((1, 8, 8)).initial
-        (torch.Size([1, 8, 8]), 0.3, 0.5)
+        (torch.Size([1, 8, 8]), 0.3, 0.015625)
     """
 
     name = "re_pixel"
@@ -115,14 +116,14 @@ class L1(ImageConstraint):
     kappa is a mean absolute error in pixel units, in (0, 1]; sensible values lie between 0.01 and 0.15. A few large
     errors count for less here than in :class:`RE`.
 
-    The multiplier is that of ``mae / kappa - 1`` and starts at D, the number of dimensions of an image: there it is
+    The multiplier is that of ``mae / kappa - 1``. Its price is D, the number of dimensions of an image: there it is
     worth what the negative log-likelihood of a Laplace distribution of scale kappa is.
 
     Example:
         >>> l1 = L1(0.1)
         >>> r = Reconstruction(torch.zeros(4, 1, 8, 8), torch.full((4, 1, 8, 8), -0.2), kl=torch.zeros(4))
         >>> round(l1.measure(r).item(), 3), l1.bound((1, 8, 8)).initial
-        (0.2, 64.0)
+        (0.2, 2.0)
     """
 
     name = "l1"

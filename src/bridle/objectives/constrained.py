@@ -37,7 +37,7 @@ class ConstrainedObjective(Objective):
         >>> re = RE(0.1)
         >>> objective = ConstrainedObjective([re], {"re": re.bound((1, 8, 8))})
         >>> objective.geco.multipliers()["re"]
-        tensor(32.)
+        tensor(1.)
     """
 
     name = "geco"
