@@ -143,6 +143,7 @@ class RowSettings(NamedTuple):
     alpha: Tensor
     bound: Tensor
     per_unit: Tensor
+    log_initial: Tensor
     log_least: Tensor
     log_greatest: Tensor
     max_log_step: Tensor
@@ -180,8 +181,8 @@ def algorithm1(state: State, c: Tensor, settings: RowSettings) -> dict[str, Tens
 
 _FAR = 0.15  # of the error asinh(C): a value 15% off its bound
 _HEAD_START = 30.0  # steps in which a multiplier may double
-_PATIENCE = 200.0  # steps that a model may take before its error begins to fall
-_SLOWEST = 0.25 * 80  # t to the power -1/4, seen over the 80 steps by which the long average trails the short one
+_DEAR = math.log(64)  # of a multiplier: over its start, where 1/32 of its price is the start
+_FALLS = (3.0, 0.5)  # per e-fold of time: this share of the error, and this much, are a fall
 
 
 def pi(state: State, c: Tensor, settings: RowSettings) -> dict[str, Tensor]:
@@ -191,29 +192,36 @@ def pi(state: State, c: Tensor, settings: RowSettings) -> dict[str, Tensor]:
     [-1, 1], and ``p - previous p``, with ``p`` the same clipped to [-0.15, 0.15]. While the bound is violated the first
     part is at most ``1 / (t + 30)``, t the steps since that began, so that the multiplier grows no faster than time:
     pressed harder, a model that has yet to learn takes up latents that it hardly gives back later, and the overshoot is
-    paid for in rate. Where the error, besides, is above 0.15 and falls more slowly than t to the power -1/4 after 200
-    steps, three times as much is allowed: then a greater multiplier is what is missing.
+    paid for in rate. It is zero where the value, falling to its share ``1 / e`` in that part which is above the bound,
+    would already be worth 64 times the start (``multiplier * (1 + C)``), while it falls: then time is what is missing.
     """
     average = torch.lerp(c, state["average"], settings.alpha)
     recent = torch.lerp(c, state["recent"], settings.alpha**5)
     error = recent.asinh()
     near = error.clamp(-_FAR, _FAR)
     steps = (state["steps"] + 1).masked_fill(near * state["near"] <= 0, 0)
-    behind = (average.asinh() - error) * (steps + _HEAD_START)
-    stuck = (behind < _SLOWEST * error) & (error > _FAR) & (steps > _PATIENCE)
-    limit = (1 + 2 * stuck) / (steps + _HEAD_START)
-    integral = (settings.rate * error.clamp(-1, 1)).minimum(limit)
+    # An average over a quarter of those steps, so that its distance tells the fall per e-fold of time at any of them.
+    lag = 80 + steps / 4
+    trail = torch.where(steps == 0, error, torch.lerp(state["trail"], error, 1 / lag))
+    share, much = _FALLS
+    falls = (trail - error) * (steps + _HEAD_START) / lag > (share * error).clamp(max=much)
+    dear = state["log_multiplier"] + recent.clamp_min(0).log1p() > settings.log_initial + _DEAR
+    limit = 1 / (steps + _HEAD_START)
+    limit = limit.masked_fill(dear & falls & (error > _FAR), 0)
     return {
         "average": average,
         "recent": recent,
         "near": near,
         "steps": steps,
-        "log_multiplier": state["log_multiplier"] + integral + (near - state["near"]),
+        "trail": trail,
+        "log_multiplier": state["log_multiplier"]
+        + (settings.rate * error.clamp(-1, 1)).minimum(limit)
+        + (near - state["near"]),
     }
 
 
 RULES: dict[str, Rule] = {
-    "pi": Rule(pi, rate=0.03, registers=("recent", "near", "steps"), normalize=True),
+    "pi": Rule(pi, rate=0.03, registers=("recent", "near", "steps", "trail"), normalize=True),
     "algorithm1": Rule(algorithm1, rate=1e-3),
 }
 
@@ -513,6 +521,7 @@ def _row_settings(constraint: Constraint, rule: Rule, sign: float, bound: Tensor
         alpha=_as_float32(constraint.alpha),
         bound=bound,
         per_unit=sign / unit,
+        log_initial=_as_float32(math.log(constraint.initial)),
         log_least=_as_float32(max(least, _LOG_RANGE[0])),
         log_greatest=_as_float32(min(greatest, _LOG_RANGE[1])),
         max_log_step=_as_float32(math.inf if constraint.max_log_step is None else constraint.max_log_step),

@@ -78,7 +78,7 @@ def test_200_steps_equal_100_reload_100(rule: str) -> None:
 
 def test_the_state_names_its_constraints_and_holds_nothing_staged() -> None:
     model = Model()
-    registers = ("log_multiplier", "average", "decay", "recent", "near", "steps", "nonfinite")
+    registers = ("log_multiplier", "average", "decay", "recent", "near", "steps", "trail", "nonfinite")
     expected = {f"{c}.{r}" for c in "avi" for r in registers}
     assert set(model.geco.state_dict()) == expected
     assert set(model.state_dict()) == {"net.weight", "net.bias"} | {f"geco.{key}" for key in expected}

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from bridle.data import DataSet
 from bridle.reports.grids import image_grid, side_by_side
+from bridle.reports.pieces import number
 from bridle.reproduce.exhibit import (
     MET,
     Claim,
@@ -121,7 +122,7 @@ class _Blocks(Exhibit):
                 record = finished[block.spec]
                 ratio = holes_of_run(finished, block.spec, block.source, scale.pictures).ratio
                 m = Made(block, record.rmse_train, record.kl_train, ratio, all_met(record))
-                lines.append(f"RMSE {m.rmse:.3f}, KL {m.kl:.3g}{', κ not met' * (m.met is False)}")
+                lines.append(f"RMSE {m.rmse:.3f}, KL {number(m.kl, 3)}{', κ not met' * (m.met is False)}")
                 rows.append((f"({letter})", block.source.name, block.label, MET[m.met], m.rmse, m.kl, ratio))
                 made.append(m)
             images = self.images(block, examples[block.source.name], finished)
@@ -305,7 +306,7 @@ def impact_claims(made: Sequence[Made]) -> list[Claim]:
     if len(met) < 2:
         unmet = ", ".join(m.block.label for m in constrained if not m.met)
         return [Claim(f"{claim}: not met are {unmet}, so that there are not two to compare.", None)]
-    each = ", ".join(f"{m.block.label} ends at RMSE {m.rmse:.3f} and KL {m.kl:.3g}" for m in met)
+    each = ", ".join(f"{m.block.label} ends at RMSE {m.rmse:.3f} and KL {number(m.kl, 3)}" for m in met)
     rates = [m.kl for m in met]
     return [Claim(f"{claim}, at least twofold in the KL: {each}.", max(rates) >= 2 * min(rates))]
 

@@ -10,6 +10,7 @@ from typing import ClassVar
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from bridle.reports.pieces import number
 from bridle.reports.style import COLOURS, FONT, INK, logarithmic, new_figure, style
 from bridle.reproduce.exhibit import (
     MET,
@@ -139,11 +140,11 @@ def plane_claims(points: Sequence[PlanePoint]) -> list[Claim]:
         )
         if unmet:
             exceptions += f"; kappa {unmet} not met and left out"
-        spread = f"{times[0]:.3g} to {times[-1]:.3g} times" if times else "no multiple of"
+        spread = f"{number(times[0], 3)} to {number(times[-1], 3)} times" if times else "no multiple of"
         claims.append(
             Claim(
                 f"{family} on {data}: the ELBO's NLL ({elbo.nll:.3f}, RMSE {elbo.rmse:.4f}) is lower than GECO's at "
-                f"{len(geco) - len(higher)} of {len(geco)} kappas, and its KL ({elbo.kl:.4g}) "
+                f"{len(geco) - len(higher)} of {len(geco)} kappas, and its KL ({number(elbo.kl)}) "
                 f"is {spread} GECO's{exceptions}.",
                 not higher and not cheaper,
             )
@@ -152,7 +153,7 @@ def plane_claims(points: Sequence[PlanePoint]) -> list[Claim]:
         claims.append(
             Claim(
                 "The ELBO's KL is 'some times many orders of magnitude higher': the greatest ratio here is "
-                f"{max(ratios):.3g}.",
+                f"{number(max(ratios), 3)}.",
                 max(ratios) >= _ORDERS,
             )
         )

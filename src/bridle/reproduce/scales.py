@@ -200,8 +200,8 @@ SCALES: dict[str, Scale] = {
             "NVPVAE": {"latents": 64, "hidden": 256},
         },
         training={
-            "ConvDRAW": {"steps": 2000, "batch": 16, "lr": 4e-3, "log_every": 20},
-            "NVPVAE": {"steps": 3300, "lr": 4e-3},
+            "ConvDRAW": {"steps": 1600, "batch": 16, "lr": 4e-3, "log_every": 20},
+            "NVPVAE": {"steps": 2700, "lr": 4e-3},
         },
         fre={1.0: 0.5, 0.0625: 0.25},
         marginal_samples=250,
