@@ -181,42 +181,46 @@ def algorithm1(state: State, c: Tensor, settings: RowSettings) -> dict[str, Tens
 
 _FAR = 0.15  # of the error asinh(C): a value 15% off its bound
 _HEAD_START = 30.0  # steps in which a multiplier may double
-_DEAR = math.log(64)  # of a multiplier: over its start, where 1/32 of its price is the start
-_FALLS = (3.0, 0.5)  # per e-fold of time: this share of the error, and this much, are a fall
+_DEAR = math.log(64)  # of a multiplier over its start: twice the price of a constraint that starts at 1/32 of it
+_PATIENCE = 1000.0  # steps that a model may take before its error begins to fall
+_STANDS = 0.2  # the share of the error below which a fall, in e-fold time, is none
 
 
 def pi(state: State, c: Tensor, settings: RowSettings) -> dict[str, Tensor]:
     """A proportional-integral controller of ``log(multiplier)`` on the error ``e = asinh(C)``, patient while it learns.
 
     ``e`` is that of an average five times shorter than the paper's. The change is ``rate * e``, with ``e`` clipped to
-    [-1, 1], and ``p - previous p``, with ``p`` the same clipped to [-0.15, 0.15]. While the bound is violated the first
-    part is at most ``1 / (t + 30)``, t the steps since that began, so that the multiplier grows no faster than time:
-    pressed harder, a model that has yet to learn takes up latents that it hardly gives back later, and the overshoot is
-    paid for in rate. It is zero where the value, falling to its share ``1 / e`` in that part which is above the bound,
-    would already be worth 64 times the start (``multiplier * (1 + C)``), while it falls: then time is what is missing.
+    [-1, 1], and ``p - previous p``, with ``p`` the same clipped to [-0.15, 0.15]. While the bound is violated, t the
+    steps since that began, the first part is at most ``k / (t + 30)``. k is 1, so that the multiplier grows no faster
+    than time: pressed harder, a model that has yet to learn takes up latents that it hardly gives back later, and the
+    overshoot is paid for in rate. Two exceptions where ``e`` is above 0.15:
+
+    - k is 0 where ``multiplier * (1 + C)``, what a value pays that falls e-fold, is above 64 times the start, and the
+      error falls at a pace of 1, or of ``e`` if that is less, while t grows e-fold: it gets there by itself.
+    - k is 3 after 1,000 steps where that pace is below ``e / 5``: then a greater multiplier is what is missing.
     """
     average = torch.lerp(c, state["average"], settings.alpha)
     recent = torch.lerp(c, state["recent"], settings.alpha**5)
     error = recent.asinh()
     near = error.clamp(-_FAR, _FAR)
     steps = (state["steps"] + 1).masked_fill(near * state["near"] <= 0, 0)
-    # An average over a quarter of those steps, so that its distance tells the fall per e-fold of time at any of them.
+    # An average over a quarter of those steps, so that its distance tells the pace at any of them.
     lag = 80 + steps / 4
     trail = torch.where(steps == 0, error, torch.lerp(state["trail"], error, 1 / lag))
-    share, much = _FALLS
-    falls = (trail - error) * (steps + _HEAD_START) / lag > (share * error).clamp(max=much)
+    time = steps + _HEAD_START
+    pace = (trail - error) * time / lag
     dear = state["log_multiplier"] + recent.clamp_min(0).log1p() > settings.log_initial + _DEAR
-    limit = 1 / (steps + _HEAD_START)
-    limit = limit.masked_fill(dear & falls & (error > _FAR), 0)
+    far = error > _FAR
+    waits = far & dear & (pace > error.clamp(max=1))
+    stuck = far & (steps > _PATIENCE) & (pace < _STANDS * error)
+    integral = (settings.rate * error.clamp(-1, 1)).minimum((1 + 2 * stuck) / time).masked_fill(waits, 0)
     return {
         "average": average,
         "recent": recent,
         "near": near,
         "steps": steps,
         "trail": trail,
-        "log_multiplier": state["log_multiplier"]
-        + (settings.rate * error.clamp(-1, 1)).minimum(limit)
-        + (near - state["near"]),
+        "log_multiplier": state["log_multiplier"] + integral + (near - state["near"]),
     }
 
 
