@@ -190,10 +190,10 @@ def pi(state: State, c: Tensor, settings: RowSettings) -> dict[str, Tensor]:
     """A proportional-integral controller of ``log(multiplier)`` on the error ``e = asinh(C)``, patient while it learns.
 
     ``e`` is that of an average five times shorter than the paper's. The change is ``rate * e``, with ``e`` clipped to
-    [-1, 1], and ``p - previous p``, with ``p`` the same clipped to [-0.15, 0.15]. While the bound is violated, t the
-    steps since that began, the first part is at most ``k / (t + 30)``. k is 1, so that the multiplier grows no faster
-    than time: pressed harder, a model that has yet to learn takes up latents that it hardly gives back later, and the
-    overshoot is paid for in rate. Two exceptions where ``e`` is above 0.15:
+    [-1, 1], and ``p - previous p``, with ``p`` the same clipped to [-0.15, 0.15]. Above the start, and while the bound
+    is violated, t the steps since that began, the first part is at most ``k / (t + 30)``. k is 1, so that the
+    multiplier grows no faster than time: pressed harder, a model that has yet to learn takes up latents that it hardly
+    gives back later, and the overshoot is paid for in rate. Two exceptions where ``e`` is above 0.15:
 
     - k is 0 where ``multiplier * (1 + C)``, what a value pays that falls e-fold, is above 64 times the start, and the
       error falls at a pace of 1, or of ``e`` if that is less, while t grows e-fold: it gets there by itself.
@@ -209,11 +209,12 @@ def pi(state: State, c: Tensor, settings: RowSettings) -> dict[str, Tensor]:
     trail = torch.where(steps == 0, error, torch.lerp(state["trail"], error, 1 / lag))
     time = steps + _HEAD_START
     pace = (trail - error) * time / lag
-    dear = state["log_multiplier"] + recent.clamp_min(0).log1p() > settings.log_initial + _DEAR
+    above = state["log_multiplier"] - settings.log_initial
     far = error > _FAR
-    waits = far & dear & (pace > error.clamp(max=1))
-    stuck = far & (steps > _PATIENCE) & (pace < _STANDS * error)
-    integral = (settings.rate * error.clamp(-1, 1)).minimum((1 + 2 * stuck) / time).masked_fill(waits, 0)
+    waits = far & (pace > error.clamp(max=1)) & (above + recent.clamp_min(0).log1p() > _DEAR)
+    stuck = far & (pace < _STANDS * error) & (steps > _PATIENCE)
+    limit = ((1 + 2 * stuck) / time).masked_fill(waits, 0).masked_fill(above < 0, math.inf)
+    integral = (settings.rate * error.clamp(-1, 1)).minimum(limit)
     return {
         "average": average,
         "recent": recent,

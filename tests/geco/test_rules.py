@@ -28,7 +28,7 @@ class PlainPI:
         lag = 80 + self.steps / 4
         self.trail = error if self.steps == 0 else self.trail + (error - self.trail) / lag
         change = self.rate * min(max(error, -1.0), 1.0)
-        if error > 0:
+        if error > 0 and self.log >= 0:
             pace = (self.trail - error) * (self.steps + 30) / lag
             stuck = error > 0.15 and self.steps > 1000 and pace < error / 5
             change = min(change, (3 if stuck else 1) / (self.steps + 30))
@@ -50,6 +50,7 @@ COURSES: dict[str, Callable[[int], float]] = {
     "violated anew": lambda t: 1.4 if t % 100 < 50 else 0.9,
     "improving from below": lambda t: 1 - 0.8 * math.exp(-t / 50),
     "oscillating": lambda t: math.exp(0.5 * math.sin(t / 7)),
+    "met for long, and then violated": lambda t: 0.2 if t < 200 else 1.5,
     "below zero": lambda t: -0.5 if t % 9 == 0 else 1.1,
 }
 
@@ -93,6 +94,14 @@ def test_nor_while_the_bound_is_nearly_met() -> None:
     """Else one that is 10% away for a thousand steps would see it grow twentyfold."""
     course = moved(3000, lambda t: 1.1)
     assert course[-1] < 1.2 * math.exp(0.1) * (1 + 3000 / 30)
+
+
+def test_below_its_start_it_grows_as_it_falls() -> None:
+    """What a model that begins within the bound takes off the multiplier is there again as soon as it is needed."""
+    course = moved(2000, lambda t: 0.1 if t < 300 else 3.0, initial=2.0)
+    assert course[299] < 2 * math.exp(-6)
+    back = next(t for t, m in enumerate(course) if t > 300 and m > 2)
+    assert back < 300 + 300 and course[back + 100] < 2.1 * (1 + (back - 300 + 100) / 30)
 
 
 def test_it_waits_while_the_error_falls_and_more_would_be_dear() -> None:
