@@ -109,7 +109,9 @@ def test_evaluate_says_what_it_leaves_out_and_what_is_rough(run: Path, capsys: p
     assert "skipped: importance-weighted likelihood: not asked for" in printed
     assert json.loads((run / "evaluation.json").read_text())["importance"] is None
     assert main(["evaluate", str(run), "--marginal_kl", "none", "--importance", "0"]) == 0
-    assert "skipped: marginal KL: not asked for" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "skipped: marginal KL: not asked for" in printed
+    assert f"written: {run / 'evaluation.json'}" in printed
 
 
 def test_sample_repeats_with_its_seed(run: Path, tmp_path: Path) -> None:

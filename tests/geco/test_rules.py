@@ -32,7 +32,7 @@ class PlainPI:
             pace = (self.trail - error) * (self.steps + 30) / lag
             stuck = error > 0.15 and self.steps > 1000 and pace < error / 5
             change = min(change, (3 if stuck else 1) / (self.steps + 30))
-            if error > 0.15 and pace > min(error, 1.0) and math.exp(self.log) * (1 + self.recent) > 64:
+            if error > 0.15 and pace * math.log(4) > error and math.exp(self.log) * (1 + self.recent) > 64:
                 change = 0.0
         self.log += change + near - self.near
         self.near = near
@@ -108,14 +108,14 @@ def test_it_waits_while_the_error_falls_and_more_would_be_dear() -> None:
     """Until the offer, the multiplier times the value over its bound, is down to 64 times the start."""
 
     def falling(t: int) -> float:
-        return 1 + 1000 / (1 + t / 50) ** 2
+        return 1 + 30 / max(1, t / 400) ** 3
 
     initial = 2.0
-    course = moved(2000, falling, initial=initial)
+    course = moved(1500, falling, initial=initial)
     offers = [m * falling(t) / initial for t, m in enumerate(course)]
-    until = next(t for t in range(100, 2000) if offers[t] < 64)
-    assert offers[100] > 4 * 64 and course[100] == pytest.approx(course[until])
-    assert course[until + 500] > 1.5 * course[until]
+    until = next(t for t in range(600, 1500) if offers[t] < 64)
+    assert offers[600] > 2 * 64 and course[600] == pytest.approx(course[until])
+    assert course[until + 300] > 1.2 * course[until]
 
 
 @pytest.mark.parametrize("far", [5.0, 400.0])

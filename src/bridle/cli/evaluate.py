@@ -72,8 +72,8 @@ def run(arguments: list[str]) -> None:
     for line in _lines(evaluation):
         title = f"{line.label} ({line.unit})" if line.unit else line.label
         print(f"{title:<58}  {line.value}")
-    for name, reason in evaluation.skipped.items():
-        print(f"skipped: {name}: {reason}")
+    for what, reason in evaluation.skipped.items():
+        print(f"skipped: {what}: {reason}")
     print(f"written: {path / name}")
     if not namespace.best and (page := path / "report.html").is_file():
         print(f"report: {write_report([path], page)}")
