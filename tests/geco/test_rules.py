@@ -113,8 +113,8 @@ def test_it_waits_while_the_error_falls_and_more_would_be_dear() -> None:
     initial = 2.0
     course = moved(1500, falling, initial=initial)
     offers = [m * falling(t) / initial for t, m in enumerate(course)]
-    until = next(t for t in range(600, 1500) if offers[t] < 64)
-    assert offers[600] > 2 * 64 and course[600] == pytest.approx(course[until])
+    until = next(t for t in range(700, 1500) if offers[t] < 64)
+    assert offers[700] > 1.5 * 64 and course[700] == pytest.approx(course[until])
     assert course[until + 300] > 1.2 * course[until]
 
 
