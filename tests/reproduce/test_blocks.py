@@ -78,7 +78,7 @@ def test_rows_are_data_then_reconstructions_then_samples(make_record, made_up_ru
         blocks, "_arranged", lambda drawn, names: lines.extend(words for words, _ in drawn) or arranged(drawn, names)
     )
     drawn = EXHIBITS["figure3"].draw(scale, finished)
-    assert lines[1] == ["(b) GECO+RE κ=0.1", "RMSE 0.200, KL 5, κ not met"]
+    assert lines[1] == ["(b) GECO+RE κ=0.1", "RMSE 0.200, KL 5.00, κ not met"]
     assert drawn.table.rows[1][3] == "not met"
     grey = np.asarray(drawn.picture.convert("L"))
     heights = [np.flatnonzero((grey == value).sum(axis=1) > 3 * 200) for value in (128, 191)]

@@ -20,7 +20,7 @@ def group(elbo: tuple[float, float], *geco: tuple[float, float, float], unmet: t
 def test_an_elbo_of_lower_nll_and_higher_kl_is_what_the_paper_says():
     claims = plane_claims(group((2.9, 300.0), (0.06, 4.1, 30.0), (0.175, 5.2, 2.0)))
     assert [claim.holds for claim in claims] == [True, True]
-    assert "lower than GECO's at 2 of 2 kappas, and its KL (300) is 10 to 150 times GECO's." in claims[0].text
+    assert "lower than GECO's at 2 of 2 kappas, and its KL (300.0) is 10.0 to 150 times GECO's." in claims[0].text
     assert claims[1].text.endswith("the greatest ratio here is 150.")
 
 
@@ -39,7 +39,7 @@ def test_a_kappa_that_was_not_met_is_no_evidence():
     claims = plane_claims(group((4.3, 20.0), (0.06, 4.2, 300.0), (0.175, 5.2, 2.0), unmet=(0.06,)))
     assert [claim.holds for claim in claims] == [True, False]
     assert claims[0].text.endswith(
-        "at 1 of 1 kappas, and its KL (20) is 10 to 10 times GECO's; kappa 0.06 not met and left out."
+        "at 1 of 1 kappas, and its KL (20.00) is 10.0 to 10.0 times GECO's; kappa 0.06 not met and left out."
     )
     (claim,) = plane_claims(group((4.3, 20.0), (0.06, 4.2, 300.0), unmet=(0.06,)))
     assert claim.holds is None and claim.text == "ConvDRAW on MNIST: kappa 0.06 not met."

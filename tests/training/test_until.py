@@ -57,6 +57,12 @@ def test_the_last_mean_must_be_at_kappa() -> None:
     assert at == 3000
 
 
+def test_a_kl_near_zero_may_go_on_halving() -> None:
+    assert end_of(lambda step: 0.005 * 2 ** (-step / 100)) is not None
+    at, _ = end_of(lambda step: 5 * 2 ** (-step / 100)) or (0, 0)
+    assert 1000 < at < 1500, "by then less than 0.01 nats are left to fall by"
+
+
 def test_under_a_bound_on_the_kl_the_error_must_have_stopped_falling() -> None:
     def falling(step: int) -> float:
         return 10.0 * step**-0.2

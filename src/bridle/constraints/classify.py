@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from bridle.constraints.base import Reconstruction, Similarity
+from bridle.constraints.base import START, Reconstruction, Similarity
 from bridle.constraints.frozen import Frozen
 from bridle.errors import ConfigError
 
@@ -23,9 +23,10 @@ class CLA(Similarity):
     kappa is a probability, in (0, 1); sensible values lie between 0.5 and 0.99, and not above what the classifier
     gives the data themselves.
 
-    The multiplier is that of ``(1 - cla) / (1 - kappa) - 1``. Its price is
-    (1 - kappa) log(kappa (K - 1) / (1 - kappa)), K the number of classes, and no less than 0.1: what a relative unit of
-    it costs a code that carries the class alone and is right with probability kappa.
+    The multiplier is that of ``(1 - cla) / (1 - kappa) - 1``. A relative unit of it costs a code that carries the class
+    alone, and is right with probability kappa, (1 - kappa) log(kappa (K - 1) / (1 - kappa)) nats, K the number of
+    classes. A code of images can do no better, so the multiplier starts there, and at no less than 0.1. Its price, an
+    upper estimate as those of the other constraints, is taken as 32 times that.
 
     Arguments:
         kappa: The bound.
@@ -41,7 +42,7 @@ class CLA(Similarity):
         >>> x, label = torch.rand(4, 1, 8, 8), torch.tensor([3, 1, 4, 1])
         >>> bool(0 < cla.similarity(Reconstruction(x, x, torch.zeros(4), label)) < 1)
         True
-        >>> round(cla.price((1, 8, 8)), 2)
+        >>> round(cla.bound((1, 8, 8)).initial, 2)
         0.44
     """
 
@@ -60,4 +61,4 @@ class CLA(Similarity):
 
     def price(self, image_shape: tuple[int, int, int]) -> float:
         odds = self.kappa * max(1, self.classes - 1) / (1 - self.kappa)
-        return max(0.1, (1 - self.kappa) * math.log(odds))
+        return max(0.1, (1 - self.kappa) * math.log(odds)) / START

@@ -16,6 +16,9 @@ SHARE = 1 / 3
 FALL = 0.02
 """What falls by less of itself over the half of that has stopped falling."""
 
+LITTLE = 0.01
+"""A KL that falls by less than this, in nats, has stopped falling, too: near zero it may go on halving for long."""
+
 FINAL = 0.2
 """The part of a run in which the learning rate falls, and which follows when it is done."""
 
@@ -23,8 +26,8 @@ FINAL = 0.2
 class Until:
     """Watches a run's rows: it is done when all constraints are (:meth:`bridle.Judge.finished`), none of them was
     approaching in the last third of its steps, and the KL has stopped falling: its mean over the later half of that
-    third is less than 2% below that of the earlier half. Under the constraint ``kl``, which holds the KL where it is,
-    it is the error that must have stopped falling.
+    third is less than 2%, or less than 0.01 nats, below that of the earlier half. Under the constraint ``kl``, which
+    holds the KL where it is, it is the error that must have stopped falling, by less than 2%.
 
     Its end lies a quarter later, so that the learning rate falls over the last fifth of the run as it does in any
     other; before, it was constant.
@@ -57,15 +60,18 @@ class Until:
         if STATES.index("approaching") in [state for name, state in row.items() if name.endswith(".state")]:
             self._minimised.clear()
             return
-        step = int(row["step"])
-        self._minimised.append((step, row["rmse"] if "kl.kappa" in row else row["kl"]))
+        step, of_error = int(row["step"]), "kl.kappa" in row
+        self._minimised.append((step, row["rmse"] if of_error else row["kl"]))
         begin = step * (1 - SHARE)
         if not finished or self._minimised[0][0] > begin:
             return
         middle = (begin + step) / 2
         earlier = [value for at, value in self._minimised if begin <= at <= middle]
         later = [value for at, value in self._minimised if at > middle]
-        if earlier and later and _mean(later) >= (1 - FALL) * _mean(earlier):
+        if not earlier or not later:
+            return
+        fall = _mean(earlier) - _mean(later)
+        if fall <= FALL * _mean(earlier) or (not of_error and fall <= LITTLE):
             self.end = math.ceil(step / (1 - FINAL))
 
     def state(self) -> dict[str, Any]:
