@@ -50,7 +50,8 @@ def test_reaches_kappa_and_stays_there(constraint: ImageConstraint, steps: int) 
     optimizer = torch.optim.Adam([code], lr=0.02)
 
     def reconstruction() -> Reconstruction:
-        return Reconstruction(x, 0.5 + 0.2 * code + noise * torch.randn_like(x), 0.5 * code.square().sum(dim=(1, 2, 3)), label)
+        x_hat = 0.5 + 0.2 * code + noise * torch.randn_like(x)
+        return Reconstruction(x, x_hat, 0.5 * code.square().sum(dim=(1, 2, 3)), label)
 
     values = []
     for step in range(steps):

@@ -13,7 +13,7 @@ from bridle.geco import GECO, Constraint
 
 
 class PlainPI:
-    """log(multiplier) of one bound from 1 on: the error asinh(C), plus a sum whose terms fall as 1 / t while violated."""
+    """log(multiplier) of one bound, started at 1: the error, plus a sum whose terms fall as 1 / t while violated."""
 
     def __init__(self, rate: float, alpha: float) -> None:
         self.rate, self.alpha = rate, alpha
