@@ -182,6 +182,7 @@ def algorithm1(state: State, c: Tensor, settings: RowSettings) -> dict[str, Tens
 _FAR = 0.15  # of the error asinh(C): a value 15% off its bound
 _HEAD_START = 30.0  # steps in which a multiplier may double
 _DEAR = math.log(64)  # of a multiplier over its start: twice the price of a constraint that starts at 1/32 of it
+_TOO_DEAR = math.log(256)  # eight times that price
 _SOON = math.log(4)  # of the steps: in four times those so far
 _PATIENCE = 1000.0  # steps that a model may take before its error begins to fall
 _STANDS = 0.2  # the share of the error below which a fall, in e-fold time, is none
@@ -198,7 +199,8 @@ def pi(state: State, c: Tensor, settings: RowSettings) -> dict[str, Tensor]:
 
     - k is 0 where ``multiplier * (1 + C)``, what a value pays that falls e-fold, is above 64 times the start, and the
       error falls at a pace, while t grows e-fold, at which it is zero in four times the steps: it gets there by itself.
-    - k is 3 after 1,000 steps where that pace is below ``e / 5``: then a greater multiplier is what is missing.
+      Above 256 times the start a pace of ``e / 5`` is enough: there the model is what takes its time.
+    - k is 3 after 1,000 steps where the pace is below ``e / 5``: then a greater multiplier is what is missing.
     """
     average = torch.lerp(c, state["average"], settings.alpha)
     recent = torch.lerp(c, state["recent"], settings.alpha**5)
@@ -212,8 +214,10 @@ def pi(state: State, c: Tensor, settings: RowSettings) -> dict[str, Tensor]:
     pace = (trail - error) * time / lag
     above = state["log_multiplier"] - settings.log_initial
     far = error > _FAR
-    waits = far & (pace * _SOON > error) & (above + recent.clamp_min(0).log1p() > _DEAR)
-    stuck = far & (pace < _STANDS * error) & (steps > _PATIENCE)
+    stands = pace < _STANDS * error
+    patient = torch.where(pace * _SOON > error, _DEAR, _TOO_DEAR)
+    waits = far & ~stands & (above + recent.clamp_min(0).log1p() > patient)
+    stuck = far & stands & (steps > _PATIENCE)
     limit = ((1 + 2 * stuck) / time).masked_fill(waits, 0).masked_fill(above < 0, math.inf)
     integral = (settings.rate * error.clamp(-1, 1)).minimum(limit)
     return {

@@ -32,7 +32,9 @@ class PlainPI:
             pace = (self.trail - error) * (self.steps + 30) / lag
             stuck = error > 0.15 and self.steps > 1000 and pace < error / 5
             change = min(change, (3 if stuck else 1) / (self.steps + 30))
-            if error > 0.15 and pace * math.log(4) > error and math.exp(self.log) * (1 + self.recent) > 64:
+            offer = math.exp(self.log) * (1 + self.recent)
+            soon, falls = pace * math.log(4) > error, pace >= error / 5
+            if error > 0.15 and ((soon and offer > 64) or (falls and offer > 256)):
                 change = 0.0
         self.log += change + near - self.near
         self.near = near
@@ -44,7 +46,8 @@ COURSES: dict[str, Callable[[int], float]] = {
     "violated for long, so no longer patient": lambda t: 1.5,
     "far out, so clipped": lambda t: 9.0 if t < 40 else 0.05,
     "falling where it is cheap": lambda t: 1 + 20 * math.exp(-t / 100),
-    "falling where it is dear": lambda t: 1 + 500 * math.exp(-t / 100),
+    "falling where it is dear": lambda t: 1 + 500 * math.exp(-t / 90),
+    "falling slowly where it is too dear": lambda t: 1 + 200 / (1 + t / 50) ** 0.8,
     "falling where it is dear, and then stuck": lambda t: 30 + 500 * math.exp(-t / 50),
     "rising": lambda t: 1.2 + t / 100,
     "violated anew": lambda t: 1.4 if t % 100 < 50 else 0.9,
@@ -116,6 +119,19 @@ def test_it_waits_while_the_error_falls_and_more_would_be_dear() -> None:
     until = next(t for t in range(700, 1500) if offers[t] < 64)
     assert offers[700] > 1.5 * 64 and course[700] == pytest.approx(course[until])
     assert course[until + 300] > 1.2 * course[until]
+
+
+def test_where_it_is_too_dear_it_waits_as_long_as_the_error_falls_at_all() -> None:
+    """Falling with this power of time, a value takes hundreds of times the steps to its bound."""
+
+    def falling(t: int) -> float:
+        return 1 + 400 / (1 + t / 50)
+
+    course = moved(2000, falling)
+    offers = [m * falling(t) for t, m in enumerate(course)]
+    until = next(t for t in range(500, 2000) if offers[t] < 256)
+    assert offers[500] > 1.5 * 256 and course[500] == pytest.approx(course[until])
+    assert course[-1] > 1.5 * course[until] and offers[-1] == pytest.approx(256, rel=0.01)
 
 
 @pytest.mark.parametrize("far", [5.0, 400.0])
