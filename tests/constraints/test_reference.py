@@ -106,7 +106,7 @@ def test_pncc(patch: int | None, stride: int | None) -> None:
                 whole.append(float(vectors[0] @ vectors[1]))
                 a, c = (image[b, :, i : i + size, j : j + size].flatten() for image in (x, y))
                 plain.append(np.corrcoef(a, c)[0, 1])
-    value = PNCC(0.5, patch, stride).similarity(r).item()
+    value = PNCC(0.5, patch, stride).similarity(r).mean().item()
     assert value == pytest.approx(np.mean(whole), abs=1e-6)
     assert value == pytest.approx(np.mean(plain), abs=2e-3)  # where no patch is flat, the paper's own
 
@@ -129,21 +129,21 @@ def test_pncc_at_random_locations() -> None:
             values.append(np.mean(correlations))
     torch.manual_seed(0)
     one = PNCC(0.5, patch=size, stride=4, random=1)
-    draws = np.array([one.similarity(r).item() for _ in range(400)])
+    draws = np.array([one.similarity(r).mean().item() for _ in range(400)])
     distances = np.abs(draws[:, None] - np.array(values))
     assert distances.min(axis=1).max() < 1e-6
     assert set(distances.argmin(axis=1)) == set(range(20))
 
     many, grid = PNCC(0.5, patch=size, stride=4, random=4000), PNCC(0.5, patch=size, stride=4)
-    assert many.similarity(r).item() == pytest.approx(np.mean(values), abs=0.01)
-    assert many.eval().similarity(r) == grid.similarity(r)
+    assert many.similarity(r).mean().item() == pytest.approx(np.mean(values), abs=0.01)
+    assert torch.equal(many.eval().similarity(r), grid.similarity(r))
 
 
 def test_pncc_of_flat_patches() -> None:
     pncc, flat, noise = PNCC(0.5), torch.full((2, *SHAPE), 0.3), images(1, 2)
 
     def value(x: Tensor, x_hat: Tensor) -> float:
-        return pncc.similarity(Reconstruction(x, x_hat, torch.zeros(2))).item()
+        return pncc.similarity(Reconstruction(x, x_hat, torch.zeros(2))).mean().item()
 
     assert value(flat, flat + 0.2) == pytest.approx(1)
     assert value(flat, noise) < 0.1 and value(noise, flat) < 0.1
@@ -168,7 +168,7 @@ def test_ssim(shape: tuple[int, int, int]) -> None:
                     vp, vq = (window * (p - mp) ** 2).sum(), (window * (q - mq) ** 2).sum()
                     cov = (window * (p - mp) * (q - mq)).sum()
                     values.append((2 * mp * mq + c1) * (2 * cov + c2) / ((mp**2 + mq**2 + c1) * (vp + vq + c2)))
-    value = SSIM(0.5).similarity(Reconstruction(x, y, torch.zeros(2))).item()
+    value = SSIM(0.5).similarity(Reconstruction(x, y, torch.zeros(2))).mean().item()
     assert value == pytest.approx(np.mean(values), abs=1e-5)
 
 
@@ -242,7 +242,7 @@ def test_cla() -> None:
     with torch.no_grad():
         logits = network().eval()(r.x_hat).double()
     p = [float(logits[n].exp()[r.label[n]] / logits[n].exp().sum()) for n in range(3)]
-    assert cla.similarity(r).item() == pytest.approx(np.mean(p), rel=1e-5)
+    assert cla.similarity(r).mean().item() == pytest.approx(np.mean(p), rel=1e-5)
     # The constraint is kappa - E[p] <= 0: violated below kappa.
     out = GECO({"cla": cla.bound(SHAPE)})(torch.tensor(0.0), cla=torch.tensor(1 - 0.5))
     assert out.violations["cla"].item() == pytest.approx((0.6 - 0.5) / (1 - 0.6))

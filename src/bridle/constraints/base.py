@@ -30,8 +30,9 @@ class Reconstruction(NamedTuple):
 class ImageConstraint(nn.Module, ABC):
     """A constraint on reconstructions.
 
-    ``name`` is what it is called on the command line and in every file. A subclass states what :meth:`measure`
-    gives, the bound on that as a :class:`bridle.Constraint`, and how its mean is told to a person, in kappa's units.
+    ``name`` is what it is called on the command line and in every file. A subclass states what is measured of
+    :meth:`each` image, the bound on its mean as a :class:`bridle.Constraint`, and how that is told to a person, in
+    kappa's units.
     A bound may be a vector: then a person is told of the element that is worst off.
 
     Arguments:
@@ -62,8 +63,12 @@ class ImageConstraint(nn.Module, ABC):
             raise ConfigError(f"constraints.{cls.name}: kappa must lie in {interval}, got {kappa:g}")
 
     @abstractmethod
+    def each(self, r: Reconstruction) -> Tensor:
+        """The constrained quantity of each image: differentiable, shape ``(B, *shape)`` with the bound's shape."""
+
     def measure(self, r: Reconstruction) -> Tensor:
         """The constrained quantity, averaged over the batch: differentiable, of the bound's shape."""
+        return self.each(r).mean(dim=0)
 
     @abstractmethod
     def bound(self, image_shape: tuple[int, int, int]) -> Constraint:
@@ -117,13 +122,13 @@ class Similarity(ImageConstraint):
 
     @abstractmethod
     def similarity(self, r: Reconstruction) -> Tensor:
-        """What is bounded, averaged over the batch: differentiable, 0-dimensional."""
+        """What is bounded, of each image: differentiable, shape ``(B,)``."""
 
     @abstractmethod
     def price(self, image_shape: tuple[int, int, int]) -> float:
         """What a relative unit of the constraint costs at the optimum, in nats, for images of this shape."""
 
-    def measure(self, r: Reconstruction) -> Tensor:
+    def each(self, r: Reconstruction) -> Tensor:
         return 1 - self.similarity(r)
 
     def bound(self, image_shape: tuple[int, int, int]) -> Constraint:

@@ -40,7 +40,7 @@ class CLA(Similarity):
         >>> network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
         >>> cla = CLA(0.9, network, image_shape=(1, 8, 8))
         >>> x, label = torch.rand(4, 1, 8, 8), torch.tensor([3, 1, 4, 1])
-        >>> bool(0 < cla.similarity(Reconstruction(x, x, torch.zeros(4), label)) < 1)
+        >>> bool(0 < cla.similarity(Reconstruction(x, x, torch.zeros(4), label)).mean() < 1)
         True
         >>> round(cla.bound((1, 8, 8)).initial, 2)
         0.44
@@ -57,7 +57,7 @@ class CLA(Similarity):
         if r.label is None:
             raise ConfigError("constraints.cla needs data with labels")
         probabilities = torch.softmax(self.frozen(r.x_hat).float(), dim=1)
-        return probabilities.gather(1, r.label.unsqueeze(1)).mean()
+        return probabilities.gather(1, r.label.unsqueeze(1)).squeeze(1)
 
     def price(self, image_shape: tuple[int, int, int]) -> float:
         odds = self.kappa * max(1, self.classes - 1) / (1 - self.kappa)

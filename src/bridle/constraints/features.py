@@ -81,12 +81,12 @@ class FRE(ImageConstraint):
         # Scaled up for the dead, so that the plain mean over all channels is the mean over the living ones.
         self.scale.copy_(torch.where(alive, alive.double().mean().rsqrt() / deviation, 0))
 
-    def measure(self, r: Reconstruction) -> Tensor:
+    def each(self, r: Reconstruction) -> Tensor:
         with torch.no_grad():
             target = self.frozen.features(r.x, [self.layer])[0]
         features = self.frozen.features(r.x_hat, [self.layer])[0]
         difference = features.float() - target.float()
-        return (difference * self.scale.view(-1, *(1 for _ in difference.shape[2:]))).square().mean()
+        return (difference * self.scale.view(-1, *(1 for _ in difference.shape[2:]))).square().flatten(1).mean(dim=1)
 
     def bound(self, image_shape: tuple[int, int, int]) -> Constraint:
         return bound_from(min(self.count, math.prod(image_shape)) / 2, upper=self.kappa**2)
@@ -143,12 +143,13 @@ class LPIPS(ImageConstraint):
         self.frozen = Frozen(network)
         self.frozen.try_out(image_shape, self.layers)
 
-    def measure(self, r: Reconstruction) -> Tensor:
+    def each(self, r: Reconstruction) -> Tensor:
         with torch.no_grad():
             targets = self.frozen.features(r.x, self.layers)
         features = self.frozen.features(r.x_hat, self.layers)
-        distances = [(_unit(a) - _unit(b)).square().sum(dim=1).mean() for a, b in zip(features, targets, strict=True)]
-        return torch.stack(distances).mean()
+        pairs = zip(features, targets, strict=True)
+        distances = [(_unit(a) - _unit(b)).square().sum(dim=1).flatten(1).mean(dim=1) for a, b in pairs]
+        return torch.stack(distances).mean(dim=0)
 
     def bound(self, image_shape: tuple[int, int, int]) -> Constraint:
         return bound_from(math.prod(image_shape) / 2, upper=self.kappa)

@@ -48,7 +48,8 @@ class PNCC(Similarity):
     Example:
         >>> x = torch.rand(4, 3, 16, 16)
         >>> pncc = PNCC(0.5, patch=8, stride=4)
-        >>> def value(x_hat): return round(pncc.similarity(Reconstruction(x, x_hat, kl=torch.zeros(4))).item(), 2)
+        >>> def value(x_hat):
+        ...     return round(pncc.similarity(Reconstruction(x, x_hat, kl=torch.zeros(4))).mean().item(), 2)
         >>> value(x), value(0.5 * x + 0.2), value(0.5 - x)
         (1.0, 1.0, -1.0)
     """
@@ -74,7 +75,7 @@ class PNCC(Similarity):
         else:
             patches = [F.unfold(image.float(), size, stride=stride).transpose(1, 2) for image in (r.x, r.x_hat)]
         a, b = map(_whitened, patches)
-        return (a * b).sum(dim=-1).mean()
+        return (a * b).sum(dim=-1).mean(dim=1)
 
     def price(self, image_shape: tuple[int, int, int]) -> float:
         _, height, width = image_shape
@@ -124,7 +125,7 @@ class SSIM(Similarity):
     Example:
         >>> x = torch.rand(4, 3, 16, 16)
         >>> ssim = SSIM(0.8)
-        >>> round(ssim.similarity(Reconstruction(x, x, kl=torch.zeros(4))).item(), 4)
+        >>> round(ssim.similarity(Reconstruction(x, x, kl=torch.zeros(4))).mean().item(), 4)
         1.0
     """
 
@@ -142,7 +143,8 @@ class SSIM(Similarity):
         c1, c2 = 0.01**2, 0.03**2
         brightness = (2 * mean_x * mean_y + c1) / (mean_x.square() + mean_y.square() + c1)
         variances = xx - mean_x.square() + yy - mean_y.square()
-        return (brightness * (2 * (xy - mean_x * mean_y) + c2) / (variances + c2)).mean()
+        similar = brightness * (2 * (xy - mean_x * mean_y) + c2) / (variances + c2)
+        return similar.view(len(x), -1).mean(dim=1)
 
     def price(self, image_shape: tuple[int, int, int]) -> float:
         return correlation_price(self.kappa, math.prod(image_shape))

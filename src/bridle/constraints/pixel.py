@@ -34,8 +34,8 @@ class RE(ImageConstraint):
     name = "re"
     kappa_range = (0.0, 1.0)
 
-    def measure(self, r: Reconstruction) -> Tensor:
-        return (r.x - r.x_hat).square().mean()
+    def each(self, r: Reconstruction) -> Tensor:
+        return (r.x - r.x_hat).square().mean(dim=(1, 2, 3))
 
     def bound(self, image_shape: tuple[int, int, int]) -> Constraint:
         return bound_from(math.prod(image_shape) / 2, upper=self.kappa**2)
@@ -74,8 +74,8 @@ class REChannel(RE):
 
     name = "re_channel"
 
-    def measure(self, r: Reconstruction) -> Tensor:
-        return (r.x - r.x_hat).square().mean(dim=(0, 2, 3))
+    def each(self, r: Reconstruction) -> Tensor:
+        return (r.x - r.x_hat).square().mean(dim=(2, 3))
 
     def bound(self, image_shape: tuple[int, int, int]) -> Constraint:
         channels, height, width = image_shape
@@ -103,8 +103,8 @@ class REPixel(RE):
 
     name = "re_pixel"
 
-    def measure(self, r: Reconstruction) -> Tensor:
-        return (r.x - r.x_hat).square().mean(dim=0)
+    def each(self, r: Reconstruction) -> Tensor:
+        return (r.x - r.x_hat).square()
 
     def bound(self, image_shape: tuple[int, int, int]) -> Constraint:
         return bound_from(0.5, upper=torch.full(image_shape, self.kappa**2))
@@ -129,8 +129,8 @@ class L1(ImageConstraint):
     name = "l1"
     kappa_range = (0.0, 1.0)
 
-    def measure(self, r: Reconstruction) -> Tensor:
-        return (r.x - r.x_hat).abs().mean()
+    def each(self, r: Reconstruction) -> Tensor:
+        return (r.x - r.x_hat).abs().mean(dim=(1, 2, 3))
 
     def bound(self, image_shape: tuple[int, int, int]) -> Constraint:
         return bound_from(float(math.prod(image_shape)), upper=self.kappa)

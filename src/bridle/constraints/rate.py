@@ -31,8 +31,8 @@ class KL(ImageConstraint):
     name = "kl"
     kappa_range = (0.0, 1e9)
 
-    def measure(self, r: Reconstruction) -> Tensor:
-        return r.kl.mean()
+    def each(self, r: Reconstruction) -> Tensor:
+        return r.kl
 
     def bound(self, image_shape: tuple[int, int, int]) -> Constraint:
         return Constraint(upper=self.kappa, initial=self.kappa / START, bounds=(1e-6 * self.kappa, 1e4 * self.kappa))
