@@ -11,7 +11,7 @@ import bridle
 
 SOURCE = Path(bridle.__file__).parent
 LAYERS = [
-    {"errors", "files", "geco", "judge"},
+    {"errors", "files", "geco", "dial", "judge"},
     {"constraints", "likelihood"},
     {"models"},
     {"objectives"},
@@ -62,5 +62,5 @@ def test_help_needs_no_torch() -> None:
 
 
 def test_the_public_names() -> None:
-    public = {bridle.GECO, bridle.Constraint, bridle.Judge, bridle.load}
+    public = {bridle.GECO, bridle.Constraint, bridle.Dial, bridle.DialledGECO, bridle.Judge, bridle.load}
     assert {thing.__name__ for thing in public} == set(bridle.__all__)

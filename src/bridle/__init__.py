@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bridle.dial import Dial, DialledGECO
     from bridle.geco import GECO, Constraint
     from bridle.judge import Judge
     from bridle.models import LatentModel
 
-__all__ = ["GECO", "Constraint", "Judge", "load"]
+__all__ = ["GECO", "Constraint", "Dial", "DialledGECO", "Judge", "load"]
 
 
 def load(run: str | Path, device: str = "cpu", best: bool = False) -> LatentModel:
@@ -45,6 +46,10 @@ def __getattr__(name: str) -> Any:
         from bridle import geco
 
         return getattr(geco, name)
+    if name in ("Dial", "DialledGECO"):
+        from bridle import dial
+
+        return getattr(dial, name)
     if name == "Judge":
         from bridle.judge import Judge
 

@@ -336,8 +336,8 @@ class GECO(nn.Module):
         self.register_buffer("state", torch.zeros(len(self._registers), self._rows))
         self.state[0] = torch.cat(initial)
         self.register_buffer("nonfinite", torch.zeros(self._rows))
-        # The weighted sums of C (one a row) and of the objective, and the sum of the weights. No buffer:
-        # DistributedDataParallel would overwrite every rank's with those of rank 0.
+        # The weighted sums of C (one a row) and of the objective; after them the sum of the weights, or one for each of
+        # these. No buffer: DistributedDataParallel would overwrite every rank's with those of rank 0.
         self._staged = torch.zeros(self._rows + 2)
         self._one = torch.ones(1)
         self._seen = torch.zeros(self._rows + 1)
@@ -395,12 +395,12 @@ class GECO(nn.Module):
         if not self.training:
             return
         staged = self._staged
+        total, weight = staged[: self._rows + 1], staged[self._rows + 1 :]
         if skip is not None:  # a weight of minus infinity outweighs whatever other ranks staged
             skipped = torch.as_tensor(skip, device=staged.device).reshape(()) != 0
-            staged[-1].masked_fill_(skipped, -math.inf)
+            weight.masked_fill_(skipped, -math.inf)
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(staged)
-        total, weight = staged[:-1], staged[-1]
         probe = total * 0  # 0 where the sum is finite, NaN elsewhere: cheaper than isfinite()
         move = probe.sum() + weight > 0
         seen = torch.where(move, total / weight, self._seen)
@@ -413,7 +413,8 @@ class GECO(nn.Module):
         log_multiplier, limit = registers["log_multiplier"], settings.max_log_step
         limited = new["log_multiplier"].clamp(log_multiplier - limit, log_multiplier + limit)
         new["log_multiplier"] = limited.clamp(settings.log_least, settings.log_greatest)
-        self.state.copy_(torch.where(move, torch.stack([new[name] for name in self._registers]), old))
+        rows_move = move.expand(self._rows + 1)[:-1]
+        self.state.copy_(torch.where(rows_move, torch.stack([new[name] for name in self._registers]), old))
         self.nonfinite.add_(probe[:-1] + probe[-1] != 0)
         self._seen.copy_(seen)
         staged.zero_()
@@ -447,9 +448,7 @@ class GECO(nn.Module):
         return ", ".join(f"{name}: {constraint!r}" for name, constraint in self.constraints.items())
 
     def _collect(self, values: Mapping[str, Tensor | tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        if values.keys() != self.constraints.keys():
-            expected, given = ", ".join(self.constraints), ", ".join(values) or "none"
-            raise ValueError(f"GECO needs the values of exactly its constraints ({expected}), got {given}")
+        self._refuse_others(values)
         differentiable: list[Tensor] = []
         measured: list[Tensor] = []
         for block in self._blocks:
@@ -466,6 +465,11 @@ class GECO(nn.Module):
         if not any(isinstance(value, tuple) for value in values.values()):
             return flat, flat.detach()
         return flat, torch.cat(measured).detach()
+
+    def _refuse_others(self, values: Mapping[str, object]) -> None:
+        if values.keys() != self.constraints.keys():
+            expected, given = ", ".join(self.constraints), ", ".join(values) or "none"
+            raise ValueError(f"GECO needs the values of exactly its constraints ({expected}), got {given}")
 
     def by_name(self, rows: Tensor, combine: Callable[..., Tensor]) -> dict[str, Tensor]:
         """What is known of each row, by constraint and in its bound's shape.

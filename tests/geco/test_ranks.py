@@ -11,6 +11,7 @@ import torch.multiprocessing as mp
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from bridle.dial import Dial, DialledGECO
 from bridle.geco import GECO, Constraint
 
 WORLD = 2
@@ -33,6 +34,14 @@ def examples(step: int) -> tuple[Tensor, Tensor]:
 
 def stage(geco: GECO, a: Tensor, v: Tensor) -> None:
     geco(torch.tensor(1.0), weight=len(a), a=a.mean(), v=v.mean(0))
+
+
+def make_dialled() -> DialledGECO:
+    return DialledGECO({"a": Constraint(upper=1.0)}, Dial({"a": (0.1, 0.4)}, points=3))
+
+
+def stage_dialled(geco: DialledGECO, a: Tensor, v: Tensor) -> None:
+    geco(a.square(), position=v[:, :1], a=a)
 
 
 def local(rank: int, step: int) -> tuple[Tensor, Tensor]:
@@ -93,6 +102,12 @@ def work(rank: int, folder: str) -> None:
         holder.geco.step()
     result["inside ddp"] = holder.geco.state_dict()
 
+    dialled = make_dialled()
+    for step in range(STEPS):
+        stage_dialled(dialled, *local(rank, step))
+        dialled.step(skip=torch.tensor(float(rank == 1)) if step == 3 else None)
+    result["dialled"] = dialled.state_dict()
+
     torch.save(result, f"{folder}/rank{rank}.pt")
     dist.destroy_process_group()
 
@@ -120,7 +135,7 @@ def assert_close(got: dict[str, Tensor], geco: GECO) -> None:
 
 
 def test_every_scenario_ends_bit_identical_on_both_ranks(ranks: list[dict[str, dict[str, Tensor]]]) -> None:
-    assert len(ranks[0]) == 6
+    assert len(ranks[0]) == 7
     for scenario, state in ranks[0].items():
         torch.testing.assert_close(state, ranks[1][scenario], rtol=0, atol=0, msg=scenario)
 
@@ -158,3 +173,12 @@ def test_a_bad_batch_on_one_rank_is_left_out_on_all(ranks: list[dict[str, dict[s
 
 def test_the_buffer_broadcast_of_ddp_leaves_the_staged_values_alone(ranks: list[dict[str, dict[str, Tensor]]]) -> None:
     assert_close(ranks[0]["inside ddp"], single("algorithm1"))
+
+
+def test_so_it_is_for_a_dial(ranks: list[dict[str, dict[str, Tensor]]]) -> None:
+    geco = make_dialled()
+    for step in range(STEPS):
+        if step != 3:
+            stage_dialled(geco, *examples(step))
+            geco.step()
+    assert_close(ranks[0]["dialled"], geco)

@@ -1,0 +1,207 @@
+"""A dial: one training for a whole range of kappas, with a multiplier that is a function of kappa.
+
+Each image of a batch has a *position* on the dial, and with it a kappa of its own for every constraint that has a
+range. The logarithm of a multiplier is given at the points of a grid over the dial and linear between them. The
+multiplier of a point moves by the average of C over the images around it, each weighted by its share of that point, and
+by the same rule as the multiplier of a single kappa.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Generator, Tensor
+
+from bridle.geco import GECO, Constraint, GECOOutput, Rule
+
+__all__ = ["Dial", "DialledGECO"]
+
+
+class Dial:
+    """Ranges of kappa, one a constraint, and a grid of points over them.
+
+    A position is a vector with one coordinate a range, in [0, 1], along the logarithm of kappa: halving an error is as
+    far from anywhere.
+
+    Arguments:
+        ranges: The least and the greatest kappa of each constraint by name.
+        points: Of the grid, along each range.
+
+    Raises:
+        ValueError: A range that is empty, or not positive and finite; fewer than two points.
+
+    Example:
+        >>> dial = Dial({"re": (0.05, 0.2)}, points=3)
+        >>> position = dial.position({"re": 0.1})
+        >>> position, dial.shares(position), dial.kappas(position)["re"]
+        (tensor([[0.5000]]), tensor([[0., 1., 0.]]), tensor([0.1000]))
+        >>> dial.shares(torch.tensor([[0.25]]))
+        tensor([[0.5000, 0.5000, 0.0000]])
+    """
+
+    def __init__(self, ranges: Mapping[str, tuple[float, float]], points: int = 8) -> None:
+        if not ranges:
+            raise ValueError("a dial needs a range, such as {'re': (0.05, 0.25)}")
+        if points < 2:
+            raise ValueError(f"a dial needs two points along each range, got {points}")
+        for name, (least, greatest) in ranges.items():
+            if not 0 < least < greatest < math.inf:
+                raise ValueError(f"the range of {name!r} must be 0 < least < greatest, got {least} to {greatest}")
+        self.ranges = dict(ranges)
+        self.points = points
+
+    @property
+    def size(self) -> int:
+        """Points of the whole grid."""
+        return int(self.points ** len(self.ranges))
+
+    def draw(self, n: int, generator: Generator | None = None, device: torch.device | str | None = None) -> Tensor:
+        """Positions for ``n`` images, shape ``(n, ranges)``.
+
+        Along each range every n-th part of it has exactly one of them, in an order of its own: drawn one by one, a
+        point of the grid would see twice as many images in one batch as in the next, and at times none.
+        """
+        cells = torch.rand(n, len(self.ranges), generator=generator, device=device).argsort(dim=0)
+        return (cells + torch.rand(n, len(self.ranges), generator=generator, device=device)) / n
+
+    def kappas(self, position: Tensor) -> dict[str, Tensor]:
+        """The kappa of each range at positions ``(n, ranges)``, each of shape ``(n,)``."""
+        return {
+            name: least * (greatest / least) ** coordinate
+            for (name, (least, greatest)), coordinate in zip(self.ranges.items(), position.unbind(dim=1), strict=True)
+        }
+
+    def position(self, kappas: Mapping[str, float]) -> Tensor:
+        """The position of one kappa for each range, shape ``(1, ranges)``.
+
+        Raises:
+            ValueError: A kappa that is missing, unknown, or outside of its range.
+        """
+        if kappas.keys() != self.ranges.keys():
+            asked, given = ", ".join(self.ranges), ", ".join(kappas) or "none"
+            raise ValueError(f"the dial needs a kappa for each of its ranges ({asked}), got {given}")
+        coordinates = []
+        for name, (least, greatest) in self.ranges.items():
+            if not least <= kappas[name] <= greatest:
+                raise ValueError(f"kappa of {name} must lie in {least:g} to {greatest:g}, got {kappas[name]:g}")
+            coordinates.append(math.log(kappas[name] / least) / math.log(greatest / least))
+        return torch.tensor([coordinates])
+
+    def shares(self, position: Tensor) -> Tensor:
+        """What share each point of the grid has in positions ``(n, ranges)``, shape ``(n, size)``: linear between its
+        neighbours along each range, so that a row sums to one."""
+        index = torch.arange(self.points, device=position.device)
+        shares = position.new_ones(len(position), 1)
+        for coordinate in position.unbind(dim=1):
+            along = (1 - (coordinate.unsqueeze(1) * (self.points - 1) - index).abs()).clamp_min(0)
+            shares = (shares.unsqueeze(2) * along.unsqueeze(1)).flatten(1)
+        return shares
+
+
+class DialledGECO(GECO):
+    r"""GECO over a dial: minimises an objective subject to constraints whose bounds differ between images.
+
+    The loss of a call is the mean over images of :math:`f_i + \sum_j \lambda_j(\kappa_i) C_{ij}`, each divided by
+    :math:`1 + \sum_j \lambda_j(\kappa_i)` where the rule says so. All promises of :class:`bridle.GECO` hold. A
+    constraint has a multiplier for each point of the dial: the last dimension of what :meth:`multipliers` gives.
+
+    Arguments:
+        constraints: Name to :class:`bridle.Constraint`, on values that are divided by their bound at each image's
+            kappa: ``Constraint(upper=1.0)`` says that the mean of these ratios is at most 1 wherever the dial stands.
+            A constraint without a range has a value and a bound as ever.
+        dial: The ranges.
+        rule: As for :class:`bridle.GECO`.
+
+    Raises:
+        ValueError: As for :class:`bridle.GECO`.
+
+    Example:
+        >>> dial = Dial({"floor": (1.0, 4.0)}, points=2)
+        >>> geco = DialledGECO({"floor": Constraint(lower=1.0, initial=40.0)}, dial)
+        >>> line = torch.zeros(2, requires_grad=True)      # least w^2 subject to w >= kappa; w = exp(a + b log kappa)
+        >>> optimizer = torch.optim.Adam([line], lr=0.05)
+        >>> for step in range(1500):
+        ...     position = dial.draw(32, torch.Generator().manual_seed(step))
+        ...     kappa = dial.kappas(position)["floor"]
+        ...     w = torch.exp(line[0] + line[1] * kappa.log())
+        ...     optimizer.zero_grad()
+        ...     geco(w.square(), position=position, floor=w / kappa).loss.backward()
+        ...     optimizer.step()
+        ...     geco.step()
+        >>> [round(x) for x in geco.multipliers()["floor"].tolist()]      # 2w = multiplier / kappa, at kappa 1 and 4
+        [2, 32]
+    """
+
+    def __init__(self, constraints: Mapping[str, Constraint], dial: Dial, *, rule: str | Rule = "pi") -> None:
+        super().__init__(
+            {name: _repeated(constraint, dial.size) for name, constraint in constraints.items()}, rule=rule
+        )
+        self.dial = dial
+        self._staged = torch.zeros(2 * (self._rows + 1))
+
+    def forward(  # type: ignore[override]
+        self, objective: Tensor, *, position: Tensor, **values: Tensor | tuple[Tensor, Tensor]
+    ) -> GECOOutput:
+        """The loss of a batch. Pure, but for what it stages for :meth:`step`.
+
+        Arguments:
+            objective: What to minimise, of each image (its KL in nats, say), shape ``(B,)``.
+            position: Where each image is on the dial, shape ``(B, ranges)``.
+            values: For each constraint its value of each image, relative to the bound at that image's kappa, shape
+                ``(B, *shape)`` with the shape of the constraint's bound; or a pair ``(differentiable, measured)``,
+                whose first gives the gradient and whose second moves the multiplier.
+
+        Returns:
+            Means over the batch; ``violations`` are those of each point, averaged over the images around it, NaN where
+            there are none.
+
+        Raises:
+            ValueError: A constraint's value is missing, unknown, or of another shape.
+        """
+        value, measured = self._of_images(len(objective), values)
+        points, stage = self.dial.size, self.training and torch.is_grad_enabled()
+        bound, per_unit = (setting.view(-1, points)[:, 0] for setting in (self.settings.bound, self.settings.per_unit))
+
+        with torch.no_grad():
+            shares = self.dial.shares(position)
+            multiplier = (shares @ self.state[0].view(-1, points).T).exp()
+            c = (measured - bound) * per_unit
+            sums, weights = c.T @ shares, shares.sum(dim=0)
+            if stage:
+                whole = torch.stack((objective.detach().float().sum(), weights.sum()))
+                counts = weights.expand_as(sums).reshape(-1)
+                self._staged.add_(torch.cat((sums.reshape(-1), whole[:1], counts, whole[1:])))
+        lagrangian = objective + (multiplier * ((value - bound) * per_unit)).sum(dim=1)
+        loss = lagrangian / (1 + multiplier.sum(dim=1)) if self.rule.normalize else lagrangian
+        around = self.by_name((sums / weights).reshape(-1), torch.amax)
+        return GECOOutput(loss.mean(), objective.detach().mean(), lagrangian.detach().mean(), around)
+
+    def _of_images(self, n: int, values: Mapping[str, Tensor | tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """Values and what is measured in their place, side by side, shape ``(n, rows of a point)``."""
+        self._refuse_others(values)
+        differentiable: list[Tensor] = []
+        measured: list[Tensor] = []
+        for block in self._blocks:
+            value, shape = values[block.name], (n, *block.shape[:-1])
+            pair = value if isinstance(value, tuple) else (value, value)
+            for part, out in zip(pair, (differentiable, measured), strict=True):
+                if part.shape != shape:
+                    raise ValueError(
+                        f"the value of {block.name!r} has shape {tuple(part.shape)}, expected {shape}: one an image"
+                    )
+                out.extend([part.float().reshape(n, -1)] * block.sides)
+        return torch.cat(differentiable, dim=1), torch.cat(measured, dim=1).detach()
+
+
+def _repeated(constraint: Constraint, points: int) -> Constraint:
+    """The constraint with its bounds repeated for each point, along a last dimension."""
+
+    def along(bound: float | Tensor | None) -> Tensor | None:
+        return None if bound is None else torch.as_tensor(bound).unsqueeze(-1).repeat_interleave(points, dim=-1)
+
+    return replace(
+        constraint, upper=along(constraint.upper), lower=along(constraint.lower), equal=along(constraint.equal)
+    )
