@@ -10,12 +10,14 @@ from bridle.models.base import (
 )
 from bridle.models.convdraw import ConvDRAW
 from bridle.models.convvae import ConvVAE
+from bridle.models.dialled import Dialled
 from bridle.models.nvpvae import NVPVAE
 
 __all__ = [
     "NVPVAE",
     "ConvDRAW",
     "ConvVAE",
+    "Dialled",
     "HasPosteriorDensity",
     "ImageShape",
     "ImportanceSample",

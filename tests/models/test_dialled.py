@@ -1,0 +1,191 @@
+"""Modules that follow a dial: at one kappa they are ordinary modules, with other weights."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bridle.dial import Dial
+from bridle.models import NVPVAE, ConvDRAW, ConvVAE, LatentModel
+from bridle.models.dialled import Dialled
+
+DIAL = Dial({"re": (0.05, 0.25)})
+IMAGES = (1, 8, 8)
+MODELS: dict[str, tuple[type[LatentModel], dict[str, Any]]] = {
+    "ConvVAE": (ConvVAE, {"latents": 6, "width": 4, "hidden": 16}),
+    "ConvDRAW": (ConvDRAW, {"steps": 3, "channels": 6, "latent_channels": 2, "scale": 2}),
+    "ConvDRAW, weights of each step": (
+        ConvDRAW,
+        {"steps": 2, "channels": 6, "latent_channels": 2, "scale": 2, "shared": False},
+    ),
+    "NVPVAE": (NVPVAE, {"latents": 5, "width": 4, "hidden": 16, "couplings": 3, "flow_hidden": 8}),
+}
+CASES = pytest.mark.parametrize("conditional", [False, True], ids=["", "conditional"])
+NAMES = pytest.mark.parametrize("name", MODELS)
+
+
+def model_of(name: str, conditional: bool) -> LatentModel:
+    torch.manual_seed(0)
+    kind, settings = MODELS[name]
+    return kind(IMAGES, IMAGES if conditional else None, **settings)
+
+
+def dialled(name: str, conditional: bool, dial: Dial = DIAL) -> Dialled[LatentModel]:
+    """With a condition that does something, as after training."""
+    model = Dialled(model_of(name, conditional), dial)
+    for parameter in model.modulation.parameters():
+        nn.init.normal_(parameter, std=0.05)
+    return model
+
+
+def images(conditional: bool, n: int = 5) -> tuple[Tensor, Tensor | None]:
+    generator = torch.Generator().manual_seed(1)
+    x, context = torch.rand(2, n, *IMAGES, generator=generator)
+    return x, context if conditional else None
+
+
+def noise() -> torch.Generator:
+    return torch.Generator().manual_seed(2)
+
+
+@NAMES
+@CASES
+def test_it_starts_as_the_module_that_it_was_given(name: str, conditional: bool) -> None:
+    x, context = images(conditional)
+    plain = model_of(name, conditional)(x, context, noise())
+    start = Dialled(model_of(name, conditional), DIAL)(DIAL.draw(len(x)), x, context, noise())
+    for ours, its in zip(start, plain, strict=True):
+        torch.testing.assert_close(ours, its)
+
+
+@NAMES
+@CASES
+def test_at_a_kappa_it_is_a_model_of_its_own_class(name: str, conditional: bool) -> None:
+    """With the weights folded in, it gives what the dialled one gives there, by every method of the protocol."""
+    model, (x, context) = dialled(name, conditional), images(conditional)
+    position = DIAL.position({"re": 0.08})
+    at = model.at(0.08)
+    assert type(at) is type(model.module)
+    assert at.state_dict().keys() == model.module.state_dict().keys()
+    expected = model(position, x, context, noise())
+    for one in (position, position.expand(len(x), 1)):
+        for ours, its in zip(model(one, x, context, noise()), at(x, context, noise()), strict=True):
+            torch.testing.assert_close(ours, its, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(at.decode(expected.z, context), expected.x_hat, rtol=1e-4, atol=1e-5)
+    assert at.sample(5, context, noise()).shape == (5, *IMAGES)
+    elsewhere = model.at(0.2)(x, context, noise())
+    assert not torch.allclose(elsewhere.x_hat, expected.x_hat, atol=1e-3), "the dial does nothing: this shows nothing"
+
+
+@NAMES
+def test_each_image_has_its_own_place(name: str) -> None:
+    """A batch of several places is each place's own result."""
+    model, (x, _) = dialled(name, conditional=False), images(conditional=False)
+    position = torch.linspace(0, 1, len(x)).unsqueeze(1)
+    together = model(position, x, None, noise())
+    kappas = DIAL.kappas(position)["re"].clamp(0.05, 0.25).tolist()
+    for i, kappa in enumerate(kappas):
+        alone = model.at(kappa)(x, None, noise())
+        torch.testing.assert_close(together.x_hat[i], alone.x_hat[i], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(together.kl[i], alone.kl[i], rtol=1e-4, atol=1e-4)
+
+
+@NAMES
+def test_every_weight_learns(name: str) -> None:
+    model, (x, _) = dialled(name, conditional=False), images(conditional=False)
+    out = model(DIAL.draw(len(x)), x)
+    (out.kl.sum() + (x - out.x_hat).square().sum()).backward()
+    assert [key for key, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
+
+
+def test_the_module_by_itself_is_as_it_was() -> None:
+    model, (x, _) = dialled("ConvVAE", conditional=False), images(conditional=False)
+    plain = model_of("ConvVAE", conditional=False)(x, None, noise())
+    model(DIAL.draw(len(x)), x)
+    model.at(0.1)
+    torch.testing.assert_close(model.module(x, None, noise()), plain)
+
+
+def test_the_place_is_forgotten_when_a_call_fails() -> None:
+    model, (x, _) = dialled("ConvVAE", conditional=False), images(conditional=False)
+    plain = model_of("ConvVAE", conditional=False)(x, None, noise())
+    with pytest.raises(RuntimeError):
+        model(DIAL.draw(3), x)
+    torch.testing.assert_close(model.module(x, None, noise()), plain)
+
+
+def test_what_is_taken_out_is_a_copy() -> None:
+    model, (x, _) = dialled("ConvVAE", conditional=False), images(conditional=False)
+    model.eval()
+    at = model.at(0.1)
+    assert not at.training
+    before = at(x, None, noise()).x_hat
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1)
+    assert torch.equal(at(x, None, noise()).x_hat, before)
+
+
+def test_a_copy_follows_its_own_dial() -> None:
+    model, (x, _) = dialled("ConvVAE", conditional=False), images(conditional=False)
+    position = DIAL.draw(len(x))
+    expected = model(position, x, None, noise()).x_hat
+    twin = copy.deepcopy(model)
+    with torch.no_grad():
+        model.modulation.weight.zero_()
+    torch.testing.assert_close(twin(position, x, None, noise()).x_hat, expected)
+    fresh = Dialled(model_of("ConvVAE", conditional=False), DIAL)
+    fresh.load_state_dict(twin.state_dict())
+    torch.testing.assert_close(fresh(position, x, None, noise()).x_hat, expected)
+
+
+def test_layers_of_every_kind_fold() -> None:
+    class Layers(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(4, 6, 3, padding=1, groups=2)
+            self.up = nn.ConvTranspose2d(6, 5, 2, 2, bias=False)
+            self.grouped_up = nn.ConvTranspose2d(5, 5, 2, 2, groups=5)  # which is left as it is
+            self.norm = nn.GroupNorm(1, 5)
+            self.linear = nn.Linear(12, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.linear(self.norm(self.grouped_up(self.up(self.conv(x).tanh()).tanh())))
+
+    torch.manual_seed(0)
+    dial = Dial({"a": (0.1, 1.0), "b": (2.0, 3.0)})
+    model = Dialled(Layers(), dial)
+    nn.init.normal_(model.modulation.weight, std=0.1)
+    x, kappas = torch.rand(2, 4, 3, 3), {"a": 0.5, "b": 2.2}
+    torch.testing.assert_close(model(dial.position(kappas), x), model.at(**kappas)(x))
+    assert not torch.allclose(model.at(**kappas)(x), model.module(x))
+
+
+def test_it_compiles_without_a_break() -> None:
+    model, (x, _) = dialled("ConvVAE", conditional=False), images(conditional=False)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    position = DIAL.draw(len(x))
+    torch.testing.assert_close(compiled(position, x, None, None).kl, model(position, x).kl)
+
+
+@pytest.mark.parametrize(
+    ("dial", "asked", "message"),
+    [
+        (DIAL, {"kappa": 0.3}, "kappa of re must lie in 0.05 to 0.25, got 0.3"),
+        (DIAL, {}, r"a kappa for each of its ranges \(re\), got none"),
+        (DIAL, {"kappa": 0.1, "re": 0.1}, "a kappa by name for each of re"),
+        (Dial({"re": (0.1, 0.2), "l1": (0.1, 0.2)}), {"kappa": 0.1}, "a kappa by name for each of re, l1"),
+    ],
+)
+def test_a_kappa_that_it_does_not_have_is_refused(dial: Dial, asked: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        dialled("ConvVAE", False, dial).at(**asked)
+
+
+def test_a_module_without_layers_is_refused() -> None:
+    with pytest.raises(ValueError, match="GroupNorm has no linear layer and no convolution"):
+        Dialled(nn.GroupNorm(1, 2), DIAL)
