@@ -165,6 +165,17 @@ def test_layers_of_every_kind_fold() -> None:
     assert not torch.allclose(model.at(**kappas)(x), model.module(x))
 
 
+def test_a_linear_layer_of_a_sequence_has_the_place_of_its_image() -> None:
+    """As many elements as images: what was scaled along the wrong dimension would not be noticed by its shape."""
+    torch.manual_seed(0)
+    model = Dialled(nn.Linear(3, 4), DIAL)
+    nn.init.normal_(model.modulation.weight, std=0.1)
+    position, x = torch.tensor([[0.0], [1.0]]), torch.rand(2, 2, 3)
+    expected = torch.stack([model.at(0.05)(x[0]), model.at(0.25)(x[1])])
+    torch.testing.assert_close(model(position, x), expected)
+    assert not torch.allclose(expected[0], model.at(0.25)(x[0]))
+
+
 def test_it_compiles_without_a_break() -> None:
     model, (x, _) = dialled("ConvVAE", conditional=False), images(conditional=False)
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")

@@ -155,8 +155,9 @@ class _Modulate:
             return output
         scale, shift = self.turn.modulations[self.number]
         # Outputs are the last dimension of what a linear layer gives, and the second of what a convolution does.
-        ones = [1] * (0 if isinstance(layer, nn.Linear) else output.dim() - 2)
-        scale = scale.view(*scale.shape, *ones)
+        between = [1] * (output.dim() - 2)
+        n, outputs = scale.shape
+        scale = scale.view(n, *between, outputs) if isinstance(layer, nn.Linear) else scale.view(n, outputs, *between)
         return output * scale if shift is None else torch.addcmul(shift.view(scale.shape), output, scale)
 
 
