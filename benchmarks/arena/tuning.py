@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from zlib import crc32
 
-from benchmarks.arena.contestants import CONTESTANTS, Setting, edges
+from benchmarks.arena.contestants import CONTESTANTS, OURS, Setting, edges
 from benchmarks.arena.problems import PROBLEMS, SET_ASIDE
 from benchmarks.arena.rows import Row
 from benchmarks.arena.work import Folders, Job, oracle_of
@@ -18,12 +18,13 @@ __all__ = ["LONGER", "ROUNDS", "SEEDS", "at_edge", "best_setting", "final_jobs",
 SEEDS = (0, 1, 2)
 """Seeds of the final; the first is the one that is tuned on."""
 
-ROUNDS = ((4, 5), (12, 2), (len(PROBLEMS), 1))
+ROUNDS = ((4, 4), (12, 2), (len(PROBLEMS), 1))
 """The rounds of the tuning: a round ends after so many problems, the smallest images first and else by the checksum of
 their names, and so many settings of each grid go on."""
 
 LONGER = 4
-"""How many times the budget the runs of the first seed are in the final, for the rate that is reached in the end."""
+"""How many times the budget our runs and the oracle's of the first seed are in the final, for the rate that is reached
+in the end."""
 
 
 def tuning_jobs(folders: Folders) -> list[Job]:
@@ -33,7 +34,8 @@ def tuning_jobs(folders: Folders) -> list[Job]:
 
 
 def final_jobs(folders: Folders, contestants: Sequence[str]) -> list[Job]:
-    """The runs of the final: all problems that have a budget, on all seeds.
+    """The runs of the final: all problems that have a budget, those set aside first, on all seeds; by hand on the first
+    alone.
 
     Raises:
         ConfigError: A contestant's best setting is not known yet.
@@ -41,15 +43,16 @@ def final_jobs(folders: Folders, contestants: Sequence[str]) -> list[Job]:
     settings: dict[str, Setting] = {
         name: best_setting(name, folders) if name in CONTESTANTS else {} for name in contestants
     }
+    aside_first = sorted(PROBLEMS, key=lambda name: name not in SET_ASIDE)
+    budgets = {name: oracle.budget for name in aside_first if (oracle := oracle_of(name, folders)) is not None}
     jobs = []
-    for name in PROBLEMS:
-        oracle = oracle_of(name, folders)
-        if oracle is None:
-            continue
-        for seed in SEEDS:
+    for seed in SEEDS:
+        for name, budget in budgets.items():
             for contestant in contestants:
-                longer = seed == SEEDS[0] and contestant != "by_hand"
-                lengths = (oracle.budget, LONGER * oracle.budget) if longer else (oracle.budget,)
+                if contestant == "by_hand" and seed != SEEDS[0]:
+                    continue
+                longer = seed == SEEDS[0] and contestant in (*OURS, "oracle")
+                lengths = (budget, LONGER * budget) if longer else (budget,)
                 jobs.append(Job(name, contestant, settings[contestant], seed, lengths))
     return jobs
 
