@@ -313,3 +313,45 @@ def test_values_of_another_shape_are_refused(values: dict[str, Tensor], message:
     one = batch(0)
     with pytest.raises(ValueError, match=message):
         make()(one["objective"], position=one["position"], **values)
+
+
+# --- similarities, and kappas that people are shown -------------------------------------------------------------------
+
+
+def test_a_similarity_goes_by_what_is_missing() -> None:
+    dial = Dial({"pncc": (0.2, 0.9)}, points=4, similarities=["pncc"])
+    missing = 1 - dial.kappas(dial.grid())["pncc"]
+    torch.testing.assert_close(missing, 0.8 * 0.125 ** (torch.arange(4) / 3))
+    for kappa in (0.2, 0.5, 0.9):
+        assert dial.kappas(dial.position({"pncc": kappa}))["pncc"].item() == pytest.approx(kappa, rel=1e-5)
+    with pytest.raises(ValueError, match=r"range of 'pncc' must end below 1, got 0\.2 to 1\.0"):
+        Dial({"pncc": (0.2, 1.0)}, similarities=["pncc"])
+
+
+def test_kappas_along_a_range_reach_its_ends_exactly() -> None:
+    kappas = [at["re"] for at in TWO.along("re", 5)]
+    assert kappas == [0.05, 0.07071, 0.1, 0.1414, 0.2]
+    assert {at["kl"] for at in TWO.along("re", 5)} == {10.0} and TWO.middle == {"re": 0.1, "kl": 10.0}
+    assert {at["kl"] for at in TWO.along("re", 3, {"kl": 4.0, "re": 7.0})} == {4.0}
+    narrow = Dial({"re": (0.100012, 0.100014)})
+    assert [at["re"] for at in narrow.along("re", 3)] == pytest.approx([0.100012, 0.100013, 0.100014], rel=1e-7)
+    for at in (*narrow.along("re", 7), narrow.middle):
+        narrow.position(at)
+
+
+def test_the_grid_is_in_the_order_of_the_shares() -> None:
+    torch.testing.assert_close(TWO.shares(TWO.grid()), torch.eye(TWO.size))
+
+
+def test_multipliers_at_a_kappa() -> None:
+    """Linear in the logarithm between points, in the bound's shape; an interval's are those of its two sides."""
+    geco = DialledGECO(
+        {"re": Constraint(upper=torch.ones(3)), "both": Constraint(lower=0.5, upper=1.5)}, Dial({"re": (0.1, 0.4)}, 3)
+    )
+    logs = torch.tensor([[0.0, 1, 2], [1, 1, 1], [0, 2, 0], [0, 1, 0], [1, 0, 0]])
+    geco.state[0] = logs.flatten()
+    at = geco.multipliers_at({"re": 0.1 * 2**0.5})
+    torch.testing.assert_close(at["re"], torch.tensor([0.5, 1, 1]).exp())
+    torch.testing.assert_close(at["both"], torch.tensor(0.5).exp() - torch.tensor(0.5).exp())
+    at = geco.multipliers_at({"re": 0.1})
+    torch.testing.assert_close(at["both"], torch.tensor(1 - math.e))

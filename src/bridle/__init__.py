@@ -8,6 +8,7 @@ GECO(re: Constraint(upper=0.01))
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +16,14 @@ if TYPE_CHECKING:
     from bridle.dial import Dial, DialledGECO
     from bridle.geco import GECO, Constraint
     from bridle.judge import Judge
-    from bridle.models import LatentModel
+    from bridle.models import Dialled, LatentModel
 
-__all__ = ["GECO", "Constraint", "Dial", "DialledGECO", "Judge", "load"]
+__all__ = ["GECO", "Constraint", "Dial", "DialledGECO", "Judge", "load", "load_dialled"]
 
 
-def load(run: str | Path, device: str = "cpu", best: bool = False) -> LatentModel:
+def load(
+    run: str | Path, device: str = "cpu", best: bool = False, kappa: float | Mapping[str, float] | None = None
+) -> LatentModel:
     """The model of a run at its latest checkpoint, in eval mode.
 
     Arguments:
@@ -28,16 +31,37 @@ def load(run: str | Path, device: str = "cpu", best: bool = False) -> LatentMode
         device: Where to put it.
         best: The best checkpoint instead: of those that met every constraint within 1% the one with the least KL on
             the validation split.
+        kappa: Of a run that was trained for a range of kappas: which one, by constraint if there are several ranges.
 
     Returns:
         A :class:`bridle.models.LatentModel`: ``encode``, ``decode``, ``reconstruct``, ``sample``.
 
     Raises:
         bridle.errors.CheckpointError: The folder holds no run, or its checkpoint is damaged or of another model.
+        bridle.errors.ConfigError: A kappa for a run without a dial, or none for one with; one outside of its range.
     """
     from bridle.training.load import load_model
 
-    return load_model(run, device, best)
+    return load_model(run, device, best, kappa)
+
+
+def load_dialled(run: str | Path, device: str = "cpu", best: bool = False) -> Dialled[LatentModel]:
+    """The model of a run that was trained for a range of kappas, at its latest checkpoint, in eval mode.
+
+    ``load_dialled(run).at(kappa=0.08)`` is a model for one kappa, as ``load(run, kappa=0.08)`` is.
+
+    Arguments:
+        run: The run's folder.
+        device: Where to put it.
+        best: The best checkpoint instead, as for :func:`load`.
+
+    Raises:
+        bridle.errors.CheckpointError: As for :func:`load`.
+        bridle.errors.ConfigError: The run was trained for one kappa.
+    """
+    from bridle.training.load import load_dialled
+
+    return load_dialled(run, device, best)
 
 
 def __getattr__(name: str) -> Any:

@@ -9,7 +9,7 @@ by the same rule as the multiplier of a single kappa.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import torch
@@ -19,16 +19,19 @@ from bridle.geco import GECO, Constraint, GECOOutput, Rule
 
 __all__ = ["Dial", "DialledGECO"]
 
+_ROUNDING = 1e-6
+
 
 class Dial:
     """Ranges of kappa, one a constraint, and a grid of points over them.
 
     A position is a vector with one coordinate a range, in [0, 1], along the logarithm of kappa: halving an error is as
-    far from anywhere.
+    far from anywhere. For a similarity, which is 1 at best, it is the logarithm of what is missing, 1 - kappa.
 
     Arguments:
         ranges: The least and the greatest kappa of each constraint by name.
         points: Of the grid, along each range.
+        similarities: Names of the ranges that are similarities, with kappas below 1.
 
     Raises:
         ValueError: A range that is empty, or not positive and finite; fewer than two points.
@@ -42,7 +45,9 @@ class Dial:
         tensor([[0.5000, 0.5000, 0.0000]])
     """
 
-    def __init__(self, ranges: Mapping[str, tuple[float, float]], points: int = 8) -> None:
+    def __init__(
+        self, ranges: Mapping[str, tuple[float, float]], points: int = 8, similarities: Collection[str] = ()
+    ) -> None:
         if not ranges:
             raise ValueError("a dial needs a range, such as {'re': (0.05, 0.25)}")
         if points < 2:
@@ -50,13 +55,49 @@ class Dial:
         for name, (least, greatest) in ranges.items():
             if not 0 < least < greatest < math.inf:
                 raise ValueError(f"the range of {name!r} must be 0 < least < greatest, got {least} to {greatest}")
+            if name in similarities and greatest >= 1:
+                raise ValueError(f"the range of {name!r} must end below 1, got {least} to {greatest}")
         self.ranges = dict(ranges)
         self.points = points
+        self._similarities = frozenset(similarities)
 
     @property
     def size(self) -> int:
         """Points of the whole grid."""
         return int(self.points ** len(self.ranges))
+
+    @property
+    def middle(self) -> dict[str, float]:
+        """The kappa of each range half-way along it, to four digits."""
+        return self._kappas_at([0.5] * len(self.ranges))
+
+    def along(self, name: str, n: int, others: Mapping[str, float] | None = None) -> list[dict[str, float]]:
+        """``n`` kappas of one range, evenly from end to end, to four digits, with kappas of the other ranges beside
+        them: their middles, if not given.
+
+        Example:
+            >>> Dial({"re": (0.05, 0.2)}).along("re", 3)
+            [{'re': 0.05}, {'re': 0.1}, {'re': 0.2}]
+        """
+        return [
+            self._kappas_at([i / (n - 1) if other == name else 0.5 for other in self.ranges])
+            | {other: kappa for other, kappa in (others or {}).items() if other != name}
+            for i in range(n)
+        ]
+
+    def _kappas_at(self, coordinates: list[float]) -> dict[str, float]:
+        """Kappas to show to a person: to four digits, where these are in the range."""
+        kappas = self.kappas(torch.tensor([coordinates], dtype=torch.float64))
+        shown = {}
+        for coordinate, (name, (least, greatest)) in zip(coordinates, self.ranges.items(), strict=True):
+            kappa = least if coordinate == 0 else greatest if coordinate == 1 else kappas[name].item()
+            rounded = float(f"{kappa:.4g}")
+            shown[name] = rounded if least < rounded < greatest else kappa
+        return shown
+
+    def grid(self) -> Tensor:
+        """The positions of the grid's points, shape ``(size, ranges)``, in the order of :meth:`shares`."""
+        return torch.cartesian_prod(*[torch.linspace(0, 1, self.points)] * len(self.ranges)).view(self.size, -1)
 
     def draw(self, n: int, generator: Generator | None = None, device: torch.device | str | None = None) -> Tensor:
         """Positions for ``n`` images, shape ``(n, ranges)``.
@@ -69,10 +110,13 @@ class Dial:
 
     def kappas(self, position: Tensor) -> dict[str, Tensor]:
         """The kappa of each range at positions ``(n, ranges)``, each of shape ``(n,)``."""
-        return {
-            name: least * (greatest / least) ** coordinate
-            for (name, (least, greatest)), coordinate in zip(self.ranges.items(), position.unbind(dim=1), strict=True)
-        }
+        kappas = {}
+        for (name, (least, greatest)), coordinate in zip(self.ranges.items(), position.unbind(dim=1), strict=True):
+            if name in self._similarities:
+                kappas[name] = 1 - (1 - least) * ((1 - greatest) / (1 - least)) ** coordinate
+            else:
+                kappas[name] = least * (greatest / least) ** coordinate
+        return kappas
 
     def position(self, kappas: Mapping[str, float]) -> Tensor:
         """The position of one kappa for each range, shape ``(1, ranges)``.
@@ -85,9 +129,14 @@ class Dial:
             raise ValueError(f"the dial needs a kappa for each of its ranges ({asked}), got {given}")
         coordinates = []
         for name, (least, greatest) in self.ranges.items():
-            if not least <= kappas[name] <= greatest:
+            # An end may have gone through float32.
+            if not least * (1 - _ROUNDING) <= kappas[name] <= greatest * (1 + _ROUNDING):
                 raise ValueError(f"kappa of {name} must lie in {least:g} to {greatest:g}, got {kappas[name]:g}")
-            coordinates.append(math.log(kappas[name] / least) / math.log(greatest / least))
+            kappa = min(max(kappas[name], least), greatest)
+            if name in self._similarities:
+                coordinates.append(math.log((1 - kappa) / (1 - least)) / math.log((1 - greatest) / (1 - least)))
+            else:
+                coordinates.append(math.log(kappa / least) / math.log(greatest / least))
         return torch.tensor([coordinates])
 
     def shares(self, position: Tensor) -> Tensor:
@@ -178,6 +227,23 @@ class DialledGECO(GECO):
         loss = lagrangian / (1 + multiplier.sum(dim=1)) if self.rule.normalize else lagrangian
         around = self.by_name((sums / weights).reshape(-1), torch.amax)
         return GECOOutput(loss.mean(), objective.detach().mean(), lagrangian.detach().mean(), around)
+
+    @torch.no_grad()
+    def multipliers_at(self, kappas: Mapping[str, float]) -> dict[str, Tensor]:
+        """Each constraint's multiplier where the dial stands at one kappa for each range, in its bound's shape.
+
+        Raises:
+            ValueError: A kappa that is missing or outside of its range.
+        """
+        points, shares = self.dial.size, self.dial.shares(self.dial.position(kappas).to(self.state.device))
+        rows = (shares @ self.state[0].view(-1, points).T).exp().squeeze(0)
+        multipliers = {}
+        for block in self._blocks:
+            part = rows[block.rows.start // points : block.rows.stop // points]
+            if block.sides == 2:
+                part = part.view(2, -1)[0] - part.view(2, -1)[1]
+            multipliers[block.name] = part.view(block.shape[:-1])
+        return multipliers
 
     def _of_images(self, n: int, values: Mapping[str, Tensor | tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         """Values and what is measured in their place, side by side, shape ``(n, rows of a point)``."""

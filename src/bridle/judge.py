@@ -40,6 +40,9 @@ _HORIZON = math.log(10)
 _FAILURES = 2
 
 
+Limits = Callable[[float], tuple[float, float] | tuple[Tensor, Tensor]]
+
+
 class Verdict(NamedTuple):
     """``state``: of :data:`STATES`; ``settled_at``: the step since which it has been settled, None if it is not."""
 
@@ -65,8 +68,9 @@ class Judge(nn.Module):
     Arguments:
         geco: What is watched.
         limits: For constraints by name: a function from a share, such as 0.05, to the least and the greatest value
-            that are within that share of the bound, in the units in which people read it. Of others it is that share of
-            the unit of ``C`` if that is relative, and of the bound (of 1 for a bound of zero) if not.
+            that are within that share of the bound, in the units in which people read it (numbers, or tensors with an
+            entry for each of a vector's elements). Of others it is that share of the unit of ``C`` if that is relative,
+            and of the bound (of 1 for a bound of zero) if not.
 
     Example:
         >>> from bridle import GECO, Constraint
@@ -84,7 +88,7 @@ class Judge(nn.Module):
         ('settled', 'slack')
     """
 
-    def __init__(self, geco: GECO, limits: Mapping[str, Callable[[float], tuple[float, float]]] | None = None) -> None:
+    def __init__(self, geco: GECO, limits: Mapping[str, Limits] | None = None) -> None:
         super().__init__()
         self._geco = (geco,)  # no submodule: its state is its own
         self._bands = _bands(geco, limits or {})
@@ -198,7 +202,7 @@ class _Bands(NamedTuple):
     exact_greatest: Tensor
 
 
-def _bands(geco: GECO, limits: Mapping[str, Callable[[float], tuple[float, float]]]) -> _Bands:
+def _bands(geco: GECO, limits: Mapping[str, Limits]) -> _Bands:
     settings = geco.settings
     rows: dict[float, list[Tensor]] = {NEAR: [], EXACT: []}
     for share, parts in rows.items():

@@ -192,8 +192,14 @@ def test_a_folder_of_pictures(tmp_path: Path) -> None:
         ("train --data json.JSONDecoder --out q", "data 'json.JSONDecoder' is no DataSet: give one of "),
         ("train --model ConvVE --out q", "unknown model 'ConvVE': there are ConvVAE"),
         ("train --constraints.rr 0.1 --out q", "unknown option --constraints.rr: there are --constraints.re"),
-        ("train --constraints.re abc --out q", "constraints.re: expected a number, got 'abc'"),
-        ("train --constraints.re nan --out q", "constraints.re: expected a number, got 'nan'"),
+        (
+            "train --constraints.re abc --out q",
+            "constraints.re: expected a number, or a range such as 0.05:0.25, got 'abc'",
+        ),
+        (
+            "train --constraints.re nan --out q",
+            "constraints.re: expected a number, or a range such as 0.05:0.25, got 'nan'",
+        ),
         ("train --constraints.re 0 --out q", "constraints.re: kappa must be positive and finite, got 0"),
         ("train --constraints.re -0.1 --out q", "constraints.re: kappa must be positive and finite, got -0.1"),
         ("train --stepss 3 --out q", "unknown option --stepss: did you mean --steps"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,18 @@ def test_one_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert {"index.html", "figure2.png", "figure2.csv", "figure2.json", "runs"} == {p.name for p in out.iterdir()}
     assert len([p for p in (out / "runs").iterdir() if p.is_dir()]) == 4
     assert "ConvDRAW (not asked for)" in (out / "index.html").read_text()
+
+
+def test_figure_2_with_a_dial(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = ["reproduce", "figure2", "--quick", "--dial", "--model", "NVPVAE", "--workers", "1", "--out", str(out)]
+    assert main(command) == 0
+    runs = {p.name for p in (out / "runs").iterdir() if p.is_dir()}
+    assert len(runs) == 5
+    (dialled,) = (name for name in runs if "to" in name)
+    assert "dial" in json.loads((out / "runs" / dialled / "summary.json").read_text())
+    assert "Dotted lines are what one run with a dial" in (out / "index.html").read_text()
+    assert len((out / "figure2.csv").read_text().splitlines()) == 5, "it is a line, not a point"
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,10 @@ def test_a_run_s_own_settings_are_a_sweep_s(tmp_path: Path) -> None:
     ("command", "message"),
     [
         ("--constraints.re 0.1", "--out is missing: the folder for the sweep"),
-        ("--constraints.re 0.1,abc --out q", "constraints.re: expected a number, got 'abc'"),
+        (
+            "--constraints.re 0.1,abc --out q",
+            "constraints.re: expected a number, or a range such as 0.05:0.25, got 'abc'",
+        ),
         ("--constraints.re 0.1,2 --out q", "re=2: constraints.re: kappa must lie in (0, 1], got 2"),
         ("--constraints.re 0.1, --out q", "constraints.re: expected a number"),
         ("--objective elbo,gec --out q", "objective: 'gec' is unknown: there are geco, "),

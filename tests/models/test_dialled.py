@@ -37,7 +37,7 @@ def model_of(name: str, conditional: bool) -> LatentModel:
 def dialled(name: str, conditional: bool, dial: Dial = DIAL) -> Dialled[LatentModel]:
     """With a condition that does something, as after training."""
     model = Dialled(model_of(name, conditional), dial)
-    for parameter in model.modulation.parameters():
+    for parameter in (*model.modulation.parameters(), *model.tilts.parameters()):
         nn.init.normal_(parameter, std=0.05)
     return model
 
@@ -169,7 +169,8 @@ def test_a_linear_layer_of_a_sequence_has_the_place_of_its_image() -> None:
     """As many elements as images: what was scaled along the wrong dimension would not be noticed by its shape."""
     torch.manual_seed(0)
     model = Dialled(nn.Linear(3, 4), DIAL)
-    nn.init.normal_(model.modulation.weight, std=0.1)
+    for parameter in (model.modulation.weight, *model.tilts):
+        nn.init.normal_(parameter, std=0.1)
     position, x = torch.tensor([[0.0], [1.0]]), torch.rand(2, 2, 3)
     expected = torch.stack([model.at(0.05)(x[0]), model.at(0.25)(x[1])])
     torch.testing.assert_close(model(position, x), expected)
@@ -200,3 +201,22 @@ def test_a_kappa_that_it_does_not_have_is_refused(dial: Dial, asked: dict[str, f
 def test_a_module_without_layers_is_refused() -> None:
     with pytest.raises(ValueError, match="GroupNorm has no linear layer and no convolution"):
         Dialled(nn.GroupNorm(1, 2), DIAL)
+
+
+def test_layers_that_share_a_weight_are_refused() -> None:
+    tied = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    tied[1].weight = tied[0].weight
+    with pytest.raises(ValueError, match="two layers of Sequential share a weight"):
+        Dialled(tied, DIAL)
+
+
+def test_a_linear_weight_changes_evenly_along_each_range() -> None:
+    """With the tilts alone: at the middle of both ranges it is as it was, and at a corner all of both is added."""
+    torch.manual_seed(0)
+    dial = Dial({"re": (0.1, 0.4), "l1": (0.1, 0.4)})
+    model = Dialled(nn.Linear(3, 4), dial)
+    nn.init.normal_(model.tilts[0])
+    weight, (re, l1) = model.module.weight, model.tilts[0]
+    torch.testing.assert_close(model.at(re=0.2, l1=0.2).weight, weight)
+    torch.testing.assert_close(model.at(re=0.4, l1=0.1).weight, weight + re - l1)
+    torch.testing.assert_close(model.at(re=0.4, l1=0.2).weight, weight + re)

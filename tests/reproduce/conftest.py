@@ -72,6 +72,7 @@ def make_record() -> MakeRecord:
             image_shape=(1, 8, 8),
             bin=1 / 16,
             kl=kl[-1],
+            curves={},
             rmse=error[-1],
             kl_train=kl[-1],
             rmse_train=error[-1],

@@ -13,7 +13,7 @@ from bridle.errors import CheckpointError
 from bridle.evaluation import measure_split
 from bridle.training import ClassSpec, Constraints, TrainConfig, resume, train
 from bridle.training.folder import RunFolder
-from bridle.training.load import load_run
+from bridle.training.load import load_model, load_run
 from bridle.training.together import train_together
 
 SMALL = ClassSpec("bridle.models.ConvVAE", {"latents": 4, "width": 4, "hidden": 16})
@@ -30,11 +30,11 @@ def by_hand(run: Path, split: str = "train") -> tuple[int, float]:
     found = []
     last = folder.checkpoint_files()
     for file in last[1:]:
-        loaded = load_run(run)
+        model = load_model(run)
         weights = torch.load(file, weights_only=True)["system"]
-        loaded.model.load_state_dict({k[6:]: v for k, v in weights.items() if k.startswith("model.")})
-        error = measure_split(loaded.model, data.split(split)).rmse  # type: ignore[arg-type]
-        kl = measure_split(loaded.model, data.split("validation")).kl
+        model.load_state_dict({k[6:]: v for k, v in weights.items() if k.startswith("model.")})
+        error = measure_split(model, data.split(split)).rmse  # type: ignore[arg-type]
+        kl = measure_split(model, data.split("validation")).kl
         if error <= 1.01 * 0.35:
             found.append((kl, int(file.stem[5:])))
     assert 1 < len(found) < len(last) - 1, "the choice is no choice"

@@ -111,9 +111,7 @@ def test_trains_and_reloads(
         assert rows[-1][key] < max(rows[0][key], 0.0), key
 
     loaded = load_run(tmp_path / "run")
-    again = summarize(
-        loaded.model, loaded.objective, build_data(config), config.constrain_on, loaded.step, summary["seconds"]
-    )
+    again = summarize(loaded.system, build_data(config), config.constrain_on, loaded.step, summary["seconds"])
     assert again == summary
 
 

@@ -17,6 +17,7 @@ COMMANDS = {
     "evaluate": "measure a run: rate, error, likelihood",
     "sample": "draw images from a trained model",
     "reconstruct": "encode and decode images with a trained model",
+    "curve": "make a page to choose kappa by, of a run with a range of kappas",
     "encode": "write the latents of images to a file",
     "classifier": "train a classifier that constraints look through",
     "reproduce": "make the paper's figures and table",

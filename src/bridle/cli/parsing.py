@@ -15,7 +15,16 @@ from bridle.errors import ConfigError
 if TYPE_CHECKING:
     from bridle.models import LatentModel
 
-__all__ = ["add_best", "make_parser", "nearest_first", "parse", "refuse_conditional", "values_of"]
+__all__ = [
+    "add_best",
+    "add_kappa",
+    "kappa_from",
+    "make_parser",
+    "nearest_first",
+    "parse",
+    "refuse_conditional",
+    "values_of",
+]
 
 
 def make_parser(command: str, description: str) -> ArgumentParser:
@@ -54,6 +63,37 @@ def add_best(parser: ArgumentParser) -> None:
         action="store_true",
         help="Not the latest checkpoint: of those that met every constraint the one with the least KL on validation.",
     )
+
+
+def add_kappa(parser: ArgumentParser) -> None:
+    """The option of the commands that use the model of a run with a dial."""
+    parser.add_argument(
+        "--kappa",
+        type=str | None,
+        default=None,
+        help="Of a run that was trained for a range of kappas: which one, as 0.08; as re=0.08,pncc=0.4 for several.",
+    )
+
+
+def kappa_from(given: str | None) -> float | dict[str, float] | None:
+    """The value of ``--kappa``.
+
+    Raises:
+        ConfigError: It is neither a number nor numbers by name.
+
+    Example:
+        >>> kappa_from("0.08"), kappa_from("re=0.08,pncc=0.4")
+        (0.08, {'re': 0.08, 'pncc': 0.4})
+    """
+    if given is None:
+        return None
+    try:
+        if "=" not in given:
+            return float(given)
+        pairs = [part.split("=") for part in given.split(",")]
+        return {name.strip(): float(kappa) for name, kappa in pairs}
+    except ValueError:
+        raise ConfigError(f"--kappa: expected a number, or re=0.08,pncc=0.4 for several, got {given!r}") from None
 
 
 def refuse_conditional(model: LatentModel, run: str) -> None:

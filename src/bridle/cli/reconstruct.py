@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from bridle import load
-from bridle.cli.parsing import add_best, make_parser, parse, refuse_conditional
+from bridle.cli.parsing import add_best, add_kappa, kappa_from, make_parser, parse, refuse_conditional
 from bridle.data.image import read_images
 from bridle.reports.finish import save_image
 from bridle.reports.grids import pair_grid
@@ -20,11 +20,12 @@ def run(arguments: list[str]) -> None:
     parser = make_parser("reconstruct", "Encode and decode images: originals above, reconstructions below.")
     parser.add_argument("run", type=str, metavar="RUN", help="The run's folder.")
     add_best(parser)
+    add_kappa(parser)
     parser.add_argument("images", type=str, nargs="+", metavar="IMAGE", help="Image files, cropped and resized to fit.")
     parser.add_argument("--seed", type=int, default=0, help="Seed of the posterior's noise.")
     parser.add_argument("--out", type=str | None, default=None, help="The picture; RUN/reconstructed.png if not given.")
     namespace = parse(parser, arguments)
-    model = load(namespace.run, best=namespace.best)
+    model = load(namespace.run, best=namespace.best, kappa=kappa_from(namespace.kappa))
     refuse_conditional(model, namespace.run)
     files = [Path(name) for name in namespace.images]
     x = read_images(files, model.image_shape)

@@ -32,6 +32,9 @@ def run(arguments: list[str]) -> None:
         "--data", type=str | None, default=None, help="Only these data sets of the scale, as MNIST,CIFAR-10."
     )
     parser.add_argument("--model", type=str | None, default=None, help="Only these models, as ConvDRAW,NVPVAE.")
+    parser.add_argument(
+        "--dial", action="store_true", help="Figure 2's line of kappas from one run for their range as well."
+    )
     namespace = parse(parser, arguments)
     if namespace.out is None:
         raise ConfigError("--out is missing: the folder for the runs and the page, such as --out reproduction/")
@@ -43,6 +46,7 @@ def run(arguments: list[str]) -> None:
         workers=namespace.workers,
         data=None if namespace.data is None else namespace.data.split(","),
         models=None if namespace.model is None else namespace.model.split(","),
+        dial=namespace.dial,
     )
     print(f"page: {done.page}")
     if done.failures:

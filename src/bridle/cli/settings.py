@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -12,16 +13,27 @@ from jsonargparse import ArgumentParser, Namespace
 
 from bridle.cli.parsing import nearest_first, values_of
 from bridle.data import DataSet
-from bridle.errors import ConfigError
+from bridle.errors import CheckpointError, ConfigError
 from bridle.models import LatentModel
 from bridle.training import ClassSpec, TrainConfig
 from bridle.training.build import build_data
+from bridle.training.folder import RunFolder
 from bridle.training.presets import PresetName, preset_for
 
-__all__ = ["CLASSES", "add_settings", "config_from", "data_from", "with_preset"]
+__all__ = [
+    "CLASSES",
+    "add_settings",
+    "config_from",
+    "data_from",
+    "refuse_rate_range",
+    "with_init",
+    "with_preset",
+]
 
 CLASSES: dict[str, type] = {"data": DataSet, "model": LatentModel}
 """The options that take a class, with the base of what it may be."""
+
+_SHORTER = 5
 
 
 def add_settings(parser: ArgumentParser) -> None:
@@ -44,6 +56,34 @@ def add_settings(parser: ArgumentParser) -> None:
         help="The model: a name, or an import path.",
     )
     parser.add_class_arguments(TrainConfig, None, skip={"data", "model"})
+
+
+def refuse_rate_range(arguments: list[str]) -> None:
+    """Raises ConfigError for a range of rates, which YAML would read as a number of base 60."""
+    for given in values_of("--constraints.kl", arguments):
+        if ":" in given:
+            raise ConfigError(f"constraints.kl: expected a number, got {given!r}: a range is for errors, not for rates")
+
+
+def with_init(arguments: list[str]) -> list[str]:
+    """The arguments with the data, the model and the training of the run that ``--init`` names put in front, where what
+    the user gave wins.
+
+    Raises:
+        ConfigError: The folder holds no run, or there is a preset too.
+    """
+    runs = [run for _, run in _stated("init", arguments) if run not in (None, "null")]  # null: the settings of a run
+    if not runs:
+        return arguments
+    if values_of("--preset", arguments):
+        raise ConfigError(f"--init takes the model of {runs[-1]}: leave out --preset")
+    try:
+        config = RunFolder(runs[-1]).read_config()
+    except CheckpointError as error:
+        raise ConfigError(f"--init: {error}") from None
+    classes = [f"--{name}={json.dumps(asdict(getattr(config, name)))}" for name in CLASSES]
+    training = [f"--steps={max(1, config.steps // _SHORTER)}", f"--batch={config.batch}", f"--lr={config.lr}"]
+    return [*classes, *training, *arguments]
 
 
 def with_preset(arguments: list[str]) -> list[str]:

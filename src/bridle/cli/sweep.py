@@ -13,7 +13,7 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from bridle.cli.parsing import make_parser, parse
-from bridle.cli.settings import CLASSES, add_settings, config_from, with_preset
+from bridle.cli.settings import CLASSES, add_settings, config_from, refuse_rate_range, with_init, with_preset
 from bridle.errors import BridleError, ConfigError
 from bridle.sweeps import Engine, LocalEngine, RayEngine, RunSpec, collapse, expand, run_sweep
 from bridle.sweeps.grid import split_values
@@ -171,11 +171,13 @@ def _configs(parser: ArgumentParser, grid: Sequence[Point]) -> list[TrainConfig]
     """
 
     def config(point: Point) -> TrainConfig:
-        arguments = with_preset([f"--{option}={value}" for option, value in point.items()])
+        given = [f"--{option}={value}" for option, value in point.items()]
+        refuse_rate_range(given)
+        arguments = with_preset(with_init(given))
         return config_from(parse(parser, arguments, CLASSES))
 
     def of_classes(point: Point) -> Point:
-        return {o: v for o, v in point.items() if o.partition(".")[0] in (*CLASSES, "preset")}
+        return {o: v for o, v in point.items() if o.partition(".")[0] in (*CLASSES, "preset", "init")}
 
     def others(point: Point) -> list[str]:
         return [option for option in point if option not in of_classes(point)]

@@ -7,7 +7,7 @@ from pathlib import Path
 from jsonargparse import ArgumentParser
 
 from bridle.cli.parsing import make_parser, parse
-from bridle.cli.settings import CLASSES, add_settings, config_from, with_preset
+from bridle.cli.settings import CLASSES, add_settings, config_from, refuse_rate_range, with_init, with_preset
 from bridle.errors import ConfigError
 from bridle.training import resume, train
 from bridle.training.build import build_data
@@ -24,7 +24,8 @@ def run(arguments: list[str]) -> None:
         data = build_data(RunFolder(out).read_config())
         summary = resume(out, namespace.steps, data)
     else:
-        namespace = parse(_train_parser(), with_preset(arguments), CLASSES)
+        refuse_rate_range(arguments)
+        namespace = parse(_train_parser(), with_preset(with_init(arguments)), CLASSES)
         if namespace.out is None:
             raise ConfigError("--out is missing: the folder for the run, such as --out runs/digits")
         out, config = Path(namespace.out), config_from(namespace)

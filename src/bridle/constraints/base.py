@@ -2,29 +2,44 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Self, TypeVar
 
 from torch import Tensor, nn
 
 from bridle.errors import ConfigError
 from bridle.geco import Constraint
 
-__all__ = ["START", "ImageConstraint", "Reconstruction", "Similarity", "bound_from", "correlation_price"]
+__all__ = [
+    "START",
+    "ImageConstraint",
+    "Number",
+    "Reconstruction",
+    "Similarity",
+    "bound_from",
+    "correlation_price",
+]
 
 
 class Reconstruction(NamedTuple):
     """A batch as constraints and objectives see it.
 
     ``x``: images in [0, 1], shape ``(B, C, H, W)``; ``x_hat``: their reconstructions through a sample of the posterior,
-    of the same shape; ``kl``: the rate of each, shape ``(B,)``, nats; ``label``: shape ``(B,)``, int64, or None.
+    of the same shape; ``kl``: the rate of each, shape ``(B,)``, nats; ``label``: shape ``(B,)``, int64, or None;
+    ``position``: where each is on a :class:`bridle.Dial`, shape ``(B, ranges)``, or None.
     """
 
     x: Tensor
     x_hat: Tensor
     kl: Tensor
     label: Tensor | None = None
+    position: Tensor | None = None
+
+
+Number = TypeVar("Number", float, Tensor)
+"""A number, or a tensor of them: what a conversion of units takes and gives."""
 
 
 class ImageConstraint(nn.Module, ABC):
@@ -62,6 +77,17 @@ class ImageConstraint(nn.Module, ABC):
             interval = f"({least:g}, {greatest:g}{')' if cls.lower else ']'}"
             raise ConfigError(f"constraints.{cls.name}: kappa must lie in {interval}, got {kappa:g}")
 
+    def at(self, kappa: float) -> Self:
+        """The same constraint with another kappa; what it learned, and its networks, both have in common.
+
+        Raises:
+            ConfigError: A kappa that is out of range.
+        """
+        self.check(kappa)
+        other = copy.copy(self)
+        other.kappa = kappa
+        return other
+
     @abstractmethod
     def each(self, r: Reconstruction) -> Tensor:
         """The constrained quantity of each image: differentiable, shape ``(B, *shape)`` with the bound's shape."""
@@ -86,8 +112,8 @@ class ImageConstraint(nn.Module, ABC):
         """A mean of :meth:`measure` in the units of kappa, of the same shape."""
         return measured
 
-    def measured_at(self, value: float) -> float:
-        """The inverse of :meth:`in_kappa_units`, for a number."""
+    def measured_at(self, value: Number) -> Number:
+        """The inverse of :meth:`in_kappa_units`."""
         return value
 
     def limits(self, share: float) -> tuple[float, float]:
@@ -137,7 +163,7 @@ class Similarity(ImageConstraint):
     def in_kappa_units(self, measured: Tensor) -> Tensor:
         return 1 - measured
 
-    def measured_at(self, value: float) -> float:
+    def measured_at(self, value: Number) -> Number:
         return 1 - value
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from bridle.constraints.base import ImageConstraint, Reconstruction, bound_from
+from bridle.constraints.base import ImageConstraint, Number, Reconstruction, bound_from
 from bridle.constraints.frozen import Frozen
 from bridle.errors import ConfigError
 from bridle.geco import Constraint
@@ -94,7 +94,7 @@ class FRE(ImageConstraint):
     def in_kappa_units(self, measured: Tensor) -> Tensor:
         return measured.sqrt()
 
-    def measured_at(self, value: float) -> float:
+    def measured_at(self, value: Number) -> Number:
         return value**2
 
 

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from bridle.constraints.base import ImageConstraint, Reconstruction, bound_from
+from bridle.constraints.base import ImageConstraint, Number, Reconstruction, bound_from
 from bridle.geco import Constraint
 
 __all__ = ["L1", "RE", "REChannel", "REPixel"]
@@ -43,7 +43,7 @@ class RE(ImageConstraint):
     def in_kappa_units(self, measured: Tensor) -> Tensor:
         return measured.sqrt()
 
-    def measured_at(self, value: float) -> float:
+    def measured_at(self, value: Number) -> Number:
         return value**2
 
     def warning(self, bin: float) -> str | None:

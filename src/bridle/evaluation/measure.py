@@ -31,7 +31,8 @@ class SplitMeasurements:
     """Means over a split.
 
     ``n``: images; ``kl``: nats per image; ``kl_standard_error``: of that mean, nats, by the spread over images;
-    ``rmse``: root of the mean squared error over all images and dimensions, pixel units; ``values``: each constraint's
+    ``rmse``: root of the mean squared error over all images and dimensions, pixel units; ``rmse_standard_error``: of
+    that, by the same spread; ``values``: each constraint's
     value in the units of its kappa, of a vector constraint the worst element's; ``vectors``: all elements of each
     vector constraint, as nested lists of its bound's shape.
     """
@@ -40,6 +41,7 @@ class SplitMeasurements:
     kl: float
     kl_standard_error: float
     rmse: float
+    rmse_standard_error: float
     values: dict[str, float]
     vectors: dict[str, list[Any]]
 
@@ -106,23 +108,32 @@ def measure_split(
 ) -> SplitMeasurements:
     """Measures a model on every image of a split, or on ``most`` of them; constraints in eval mode, too."""
     constraints = list(constraints)
-    kl = kl_squared = squares = 0.0
+    kl = kl_squared = errors = errors_squared = 0.0
     sums: dict[str, Tensor] = {}
     with measuring(model, *constraints) as generator:
         for batch in batches(model, split, None if most is None else random_points(split, most)):
             out = model(batch.x, batch.context, generator)
             kl += out.kl.sum(dtype=torch.float64).item()
             kl_squared += out.kl.double().square().sum().item()
-            squares += (batch.x - out.x_hat).square().sum(dtype=torch.float64).item()
+            error = (batch.x - out.x_hat).double().square().mean(dim=(1, 2, 3))
+            errors += error.sum().item()
+            errors_squared += error.square().sum().item()
             r = Reconstruction(batch.x, out.x_hat, out.kl, batch.label)
             for c in constraints:
                 sums[c.name] = sums.get(c.name, 0.0) + len(batch.x) * c.measure(r).double()
     n = len(split) if most is None else min(most, len(split))
+    rmse = math.sqrt(errors / n)
     return SplitMeasurements(
         n=n,
         kl=kl / n,
-        kl_standard_error=math.sqrt(max(0.0, kl_squared / n - (kl / n) ** 2) / max(1, n - 1)),
-        rmse=math.sqrt(squares / (n * math.prod(split.image_shape))),
+        kl_standard_error=_standard_error(kl, kl_squared, n),
+        rmse=rmse,
+        rmse_standard_error=_standard_error(errors, errors_squared, n) / (2 * rmse) if rmse else 0.0,
         values={c.name: c.worst(sums[c.name] / n).item() for c in constraints},
         vectors={c.name: c.in_kappa_units(sums[c.name] / n).tolist() for c in constraints if sums[c.name].dim()},
     )
+
+
+def _standard_error(total: float, total_of_squares: float, n: int) -> float:
+    """Of the mean of n numbers, from the sums of them and of their squares."""
+    return math.sqrt(max(0.0, total_of_squares / n - (total / n) ** 2) / max(1, n - 1))

@@ -8,9 +8,10 @@ from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
-from bridle.constraints.base import Reconstruction
+from bridle.constraints.base import ImageConstraint, Reconstruction
+from bridle.judge import Verdict
 
-__all__ = ["Objective", "ObjectiveOutput"]
+__all__ = ["Objective", "ObjectiveOutput", "Stand"]
 
 
 class ObjectiveOutput(NamedTuple):
@@ -19,6 +20,16 @@ class ObjectiveOutput(NamedTuple):
 
     loss: Tensor
     metrics: dict[str, Tensor]
+
+
+class Stand(NamedTuple):
+    """Where training has taken a constraint: its ``multiplier`` (the mean over a vector's elements), nats, of the
+    constraint in its ``scale``; ``verdict``: what is said of it, see :class:`bridle.Judge`."""
+
+    term: ImageConstraint
+    multiplier: float
+    scale: str
+    verdict: Verdict
 
 
 class Objective(nn.Module, ABC):
@@ -48,6 +59,10 @@ class Objective(nn.Module, ABC):
 
     def step(self, skip: bool | Tensor | None = None) -> None:
         """Move what moves once per step of the optimizer (nothing here); ``skip``: the optimizer skipped it."""
+
+    def stands(self) -> list[Stand]:
+        """Where each constraint stands; none, of an objective without constraints. Waits for the device."""
+        return []
 
     def finished(self) -> bool:
         """Whether nothing is left to do, see :meth:`bridle.Judge.finished`; never, of an objective without constraints.

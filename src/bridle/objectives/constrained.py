@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from bridle.constraints import KL, ImageConstraint, Reconstruction
 from bridle.geco import GECO, Constraint, Rule
 from bridle.judge import Judge
-from bridle.objectives.base import Objective
+from bridle.objectives.base import Objective, Stand
 
 __all__ = ["ConstrainedObjective"]
 
@@ -69,6 +69,13 @@ class ConstrainedObjective(Objective):
     def step(self, skip: bool | Tensor | None = None) -> None:
         self.geco.step(skip)
         self.judge.step()
+
+    def stands(self) -> list[Stand]:
+        multipliers, verdicts = self.geco.multipliers(), self.judge.verdicts()
+        return [
+            Stand(t, multipliers[t.name].mean().item(), self.geco.constraints[t.name].scale, verdicts[t.name])
+            for t in self.terms()
+        ]
 
     def finished(self) -> bool:
         return bool(self.judge.finished())

@@ -25,7 +25,8 @@ class Line:
 
 
 def read_evaluation(run: Path) -> list[Line]:
-    """The lines of a run's evaluation.json, none where there is no such file.
+    """The lines of a run's evaluation.json, none where there is no such file, or where it is the curve of a run with a
+    dial.
 
     Raises:
         CheckpointError: The file is damaged, or of another version.
@@ -34,7 +35,8 @@ def read_evaluation(run: Path) -> list[Line]:
     if not file.is_file():
         return []
     try:
-        return evaluation_lines(json.loads(file.read_text()))
+        values = json.loads(file.read_text())
+        return [] if "curve" in values else evaluation_lines(values)
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{file} is damaged or of another version ({error!r}): write it anew by bridle evaluate {run}"

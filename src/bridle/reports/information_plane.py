@@ -114,7 +114,8 @@ def plane(records: Sequence[RunRecord]) -> Figure:
     """Several runs in one information plane: where each ended, on training and on held-out images.
 
     A filled mark is the training split, an open one the held-out split; the thin line is how the run came there, and
-    a dashed vertical is a kappa of ``re``. The axes follow the end points, since the first steps lie far away.
+    a dashed vertical is a kappa of ``re``. Of a run with a dial it is the whole curve on training images. The axes
+    follow the end points, since the first steps lie far away.
 
     Arguments:
         records: The runs, at least one. They are named by their folders, see :func:`run_names`.
@@ -127,18 +128,27 @@ def plane(records: Sequence[RunRecord]) -> Figure:
         for r in records
         for rmse, kl in ((r.rmse_train, r.kl_train), (r.rmse, r.kl))
     ]
+    curves = [
+        [[(float(nll_per_dimension(p.rmse, r.bin)), p.kl) for p in points] for points in r.curves.values()]
+        for r in records
+    ]
+    ends += [end for of_run in curves for curve in of_run for end in curve]
     seen = np.array([e for e in ends if all(map(math.isfinite, e))]).reshape(-1, 2)
     if len(seen):
         _limits(axes, seen)
     for i, record in enumerate(records):
         colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
+        for curve in curves[i]:
+            axes.plot(*zip(*curve, strict=True), color=colour, linewidth=1.6, marker=".", zorder=3)
+        if curves[i]:
+            continue
         keep = _thin(record.metrics["step"])
         x = nll_per_dimension(record.metrics["rmse"], record.bin)[keep]
         axes.plot(x, record.metrics["kl"][keep], color=colour, alpha=0.35, linewidth=1.1, zorder=2)
         _end_points(axes, record, colour, marker)
     width, height = figure.get_size_inches()
     _names(axes, records, (72 * (width - 0.8), 72 * (height - 1)))
-    _legend(axes, records, FAINT)
+    _legend(axes, [r for r in records if not r.curves], FAINT)
     bins = {r.bin for r in records}
     if len(bins) == 1:
         _rmse_axis(axes, bins.pop())

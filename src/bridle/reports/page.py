@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bridle.errors import BridleError, ConfigError
 from bridle.files import write_whole
+from bridle.reports.curve import draw_curve
 from bridle.reports.evaluation import Line, read_evaluation
 from bridle.reports.information_plane import figure1, plane
 from bridle.reports.pieces import Picture, duration, environment, number, png, svg
@@ -84,6 +85,7 @@ def _section(record: RunRecord, name: str) -> dict[str, object]:
         "facts": facts,
         "lines": [_line(name, c, record) for name, c in record.constraints.items()] or [_baseline_line(record)],
         "figure": svg(figure1(record)) if len(record.metrics["step"]) else Picture(missing="metrics.csv has no rows"),
+        "curves": [svg(draw_curve(name, points)) for name, points in record.curves.items()],
         "reconstructions": png(record.path / "reconstructions.png"),
         "samples": png(record.path / "samples.png"),
         "samples_caption": _CONDITIONAL if record.summary.get("context_shape") else "Decoded from the prior.",
@@ -115,8 +117,10 @@ def _verdict(records: Sequence[RunRecord], names: Sequence[str]) -> str:
 
 def _line(name: str, constraint: ConstraintRecord, record: RunRecord) -> dict[str, object]:
     """One constraint's end in words, with the held-out error beside it where the constraint is about that error."""
+    points = record.curves.get(name)
+    middle = f"the middle of {points[0].kappas[name]:g} to {points[-1].kappas[name]:g}, " if points else ""
     text = (
-        f"{name}: {number(constraint.value)} against {constraint.kappa:g}, "
+        f"{name}: {number(constraint.value)} against {constraint.kappa:g}, {middle}"
         f"{constraint.verdict}, multiplier {number(constraint.multiplier, 3)} ({constraint.scale})"
     )
     if name == "re":

@@ -17,7 +17,7 @@ from PIL import Image
 
 from bridle.reports.style import FAINT, GRID, INK
 
-__all__ = ["Picture", "duration", "environment", "number", "png", "svg"]
+__all__ = ["Picture", "drawn", "duration", "environment", "number", "png", "svg"]
 
 # What the page's colours of a figure become where the reader prefers a dark page.
 _DARK = {INK: "#e6edf3", FAINT: "#9198a1", GRID: "#30363d", "#ffffff": "#0d1117", "#0072b2": "#3a9bdc"}
@@ -91,6 +91,13 @@ def png(file: Path) -> Picture:
     except (OSError, SyntaxError):
         return Picture(missing=f"{file.name} is damaged")
     return Picture(_address("image/png", content), width, height)
+
+
+def drawn(image: Image.Image) -> Picture:
+    """A picture that is in no file."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return Picture(_address("image/png", buffer.getvalue()), *image.size)
 
 
 def svg(figure: Figure) -> Picture:

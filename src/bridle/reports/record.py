@@ -17,7 +17,7 @@ from bridle.errors import CheckpointError
 from bridle.judge import Verdict
 from bridle.training.folder import RunFolder
 
-__all__ = ["OBJECTIVES", "ConstraintRecord", "RunRecord", "run_names"]
+__all__ = ["OBJECTIVES", "ConstraintRecord", "CurvePoint", "RunRecord", "run_names"]
 
 OBJECTIVES = {"geco": "GECO", "elbo": "ELBO", "annealed": "hand-annealed", "beta": "beta-VAE"}
 """What each objective is called on a page."""
@@ -36,13 +36,28 @@ class ConstraintRecord:
     verdict: Verdict
 
 
+@dataclass(frozen=True)
+class CurvePoint:
+    """What a run with a dial gives at one kappa: by constraint ``kappas``, ``values`` (on training images, in the units
+    of kappa) and ``multipliers`` (nats); ``kl`` (nats per image) and ``rmse`` (pixel units), with standard errors."""
+
+    kappas: dict[str, float]
+    values: dict[str, float]
+    multipliers: dict[str, float]
+    kl: float
+    kl_standard_error: float
+    rmse: float
+    rmse_standard_error: float
+
+
 @dataclass(frozen=True, eq=False)
 class RunRecord:
     """What a run's folder says. KL in nats per image; errors and ``sigma_opt`` in pixel units (the range is [0, 1]);
     ``nll`` in nats and ``bits_per_dim`` in bits per pixel and channel. Unmarked numbers are of the held-out split.
 
     ``summary`` is summary.json as it stands; ``metrics`` holds the columns of ``metrics.csv`` as float64 arrays of one
-    length, empty cells as NaN.
+    length, empty cells as NaN. ``curves``: of a run with a dial, by constraint the points over its range; the numbers
+    above are then those of the middle.
     """
 
     path: Path
@@ -52,6 +67,7 @@ class RunRecord:
     metrics: dict[str, np.ndarray]
     objective: str
     constraints: dict[str, ConstraintRecord]
+    curves: dict[str, tuple[CurvePoint, ...]]
     image_shape: tuple[int, int, int]
     bin: float
     kl: float
@@ -97,6 +113,7 @@ class RunRecord:
             metrics=metrics,
             objective=str(fields.get("objective")),
             constraints={str(k): _constraint(_Fields(v, file, f"constraints.{k}.")) for k, v in constraints.items()},
+            curves=_curves(summary, file),
             image_shape=(shape[0], shape[1], shape[2]),
             bin=bin_,
             kl=fields.number("kl"),
@@ -185,6 +202,17 @@ def _constraint(fields: _Fields) -> ConstraintRecord:
             str(fields.get("state")), None if fields.get("settled_at") is None else fields.integer("settled_at")
         ),
     )
+
+
+def _curves(summary: dict[str, Any], file: Path) -> dict[str, tuple[CurvePoint, ...]]:
+    """The curves of a run with a dial, none of another."""
+    try:
+        told = summary.get("dial", {"curve": {}})["curve"]
+        return {str(name): tuple(CurvePoint(**point) for point in points) for name, points in told.items()}
+    except (AttributeError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{file}: dial is damaged or of another version ({error!r}): write it anew by `bridle train --resume`"
+        ) from None
 
 
 def _read_config(file: Path) -> tuple[dict[str, Any], str]:

@@ -140,6 +140,12 @@ def all_met(record: RunRecord) -> bool | None:
     return all(c.satisfied for c in record.constraints.values()) if record.constraints else None
 
 
+def kappa_of(spec: RunSpec) -> float | None:
+    """The kappa of a run's constraint re; None for a baseline, or a run with a range."""
+    kappa = spec.config.constraints.given().get("re")
+    return None if isinstance(kappa, tuple) else kappa
+
+
 def missing_notes(specs: Sequence[RunSpec], finished: FinishedRuns) -> list[str]:
     """A line for each run that did not finish."""
     return [f"Run {spec.name} did not finish and is left out." for spec in specs if not finished.has(spec)]

@@ -10,7 +10,9 @@ from typing import ClassVar
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from bridle.reports.information_plane import nll_per_dimension
 from bridle.reports.pieces import number
+from bridle.reports.record import RunRecord
 from bridle.reports.style import COLOURS, FONT, INK, logarithmic, new_figure, style
 from bridle.reproduce.exhibit import (
     MET,
@@ -21,6 +23,7 @@ from bridle.reproduce.exhibit import (
     MissingRunError,
     Table,
     all_met,
+    kappa_of,
     missing_notes,
     setting,
 )
@@ -57,6 +60,16 @@ class PlanePoint:
         return "unmet" if self.met is False else self.objective
 
 
+@dataclass(frozen=True)
+class DialLine:
+    """What one run for a range of kappas gives: NLL (nats per dimension) and KL (nats per image) at each of ten."""
+
+    family: str
+    data: str
+    kappas: tuple[float, float]
+    ends: tuple[tuple[float, float], ...]
+
+
 class InformationPlane(Exhibit):
     """Figure 2: a panel a model family, a colour a data set, GECO's points joined in the order of kappa."""
 
@@ -64,28 +77,35 @@ class InformationPlane(Exhibit):
     title: ClassVar[str] = "Information plane analysis of conditional ConvDRAW, ConvDRAW and VAE+NVP"
 
     def runs(self, scale: Scale) -> list[RunSpec]:
-        return [spec for _, _, spec in self._places(scale)]
+        dialled = [spec for _, _, spec in self._dialled(scale)] if scale.dial else []
+        return [*(spec for _, _, spec in self._places(scale)), *dialled]
 
     def draw(self, scale: Scale, finished: FinishedRuns) -> Drawn:
         points, bins = [], {}
         for family, source, spec in self._places(scale):
             if finished.has(spec):
                 record = finished[spec]
-                kappa = spec.config.constraints.re
+                kappa = kappa_of(spec)
                 at = (record.nll, record.kl_train, record.rmse_train, all_met(record))
                 points.append(PlanePoint(family, source.name, spec.config.objective, kappa, *at))
                 bins[source.name] = record.bin
         if not points:
             raise MissingRunError("none of its runs finished")
+        lines = [
+            DialLine(family, source.name, spec.config.constraints.ranges()["re"], _ends(finished[spec]))
+            for family, source, spec in (self._dialled(scale) if scale.dial else [])
+            if finished.has(spec)
+        ]
         sources = [source for _, source, _ in self._places(scale)]
         return Drawn(
-            picture=_draw(points),
+            picture=_draw(points, lines),
             caption=[
                 setting(scale, self.runs(scale), sources),
                 "NLL is that of the quantized normal at sigma_opt (equation 3, 1,000 training images, z sampled), so "
                 f"that it is a function of the error alone; KL is the mean over the training split.{_coarse(bins)}",
                 f"GECO's points are joined in the order of kappa, {', '.join(f'{k:g}' for k in scale.kappas)}; a "
                 "cross is a run whose error ended more than 1% above its kappa.",
+                *_told(lines),
                 "The annealed weight of the KL falls from 2.0 to 0.7 over the first tenth of the run. "
                 "The paper prints no numbers beside this figure.",
             ],
@@ -98,16 +118,21 @@ class InformationPlane(Exhibit):
             notes=missing_notes(self.runs(scale), finished),
         )  # fmt: skip
 
-    def _places(self, scale: Scale) -> list[tuple[str, Source, RunSpec]]:
+    def _families(self, scale: Scale) -> list[tuple[str, Model, Source]]:
         families: list[tuple[str, Model, tuple[Source, ...]]] = [
             (MODELS[model], model, scale.unconditional) for model in scale.models
         ]
         if "ConvDRAW" in scale.models:
             families.insert(0, ("conditional ConvDRAW", "ConvDRAW", scale.conditional))
+        return [(family, model, source) for family, model, sources in families for source in sources]
+
+    def _dialled(self, scale: Scale) -> list[tuple[str, Source, RunSpec]]:
+        return [(family, source, scale.dialled(source, model)) for family, model, source in self._families(scale)]
+
+    def _places(self, scale: Scale) -> list[tuple[str, Source, RunSpec]]:
         return [
             (family, source, spec)
-            for family, model, sources in families
-            for source in sources
+            for family, model, source in self._families(scale)
             for spec in (
                 scale.run(source, model, "elbo"),
                 scale.run(source, model, "annealed"),
@@ -178,7 +203,21 @@ def _coarse(bins: Mapping[str, float]) -> str:
     )
 
 
-def _draw(points: Sequence[PlanePoint]) -> Figure:
+def _ends(record: RunRecord) -> tuple[tuple[float, float], ...]:
+    return tuple((float(nll_per_dimension(p.rmse, record.bin)), p.kl) for p in record.curves["re"])
+
+
+def _told(lines: Sequence[DialLine]) -> list[str]:
+    if not lines:
+        return []
+    least, greatest = lines[0].kappas
+    return [
+        f"Dotted lines are what one run with a dial for kappa from {least:g} to {greatest:g} gives, at ten kappas, "
+        "after twice the steps of each of the others; its NLL follows from its error."
+    ]
+
+
+def _draw(points: Sequence[PlanePoint], lines: Sequence[DialLine] = ()) -> Figure:
     families = list(dict.fromkeys(p.family for p in points))
     figure = new_figure(4.2)
     names = list(dict.fromkeys(p.data for p in points))
@@ -193,6 +232,10 @@ def _draw(points: Sequence[PlanePoint]) -> Figure:
             group, colour = [p for p in panel if p.data == data], colours[data]
             geco = sorted((p for p in group if p.objective == "geco"), key=lambda p: p.kappa or 0)
             axes.plot([p.nll for p in geco], [p.kl for p in geco], color=colour, linewidth=1.3, zorder=2, label=data)
+            for line in lines:
+                if (line.family, line.data) == (family, data):
+                    nll, kl = zip(*line.ends, strict=True)
+                    axes.plot(nll, kl, color=colour, linestyle=":", linewidth=1.8, marker=".", markersize=3, zorder=3)
             for p in group:
                 face = colour if p.mark == "geco" else "white"
                 mark = {"marker": _MARKERS[p.mark], "markersize": 6.5, "markeredgewidth": 1.4}

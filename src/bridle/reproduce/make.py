@@ -61,6 +61,7 @@ def reproduce(
     workers: int | None = None,
     data: Collection[str] | None = None,
     models: Collection[str] | None = None,
+    dial: bool = False,
 ) -> Reproduced:
     """Makes figures and tables of the paper: trains the runs that they need and draws them.
 
@@ -76,6 +77,7 @@ def reproduce(
         workers: Runs trained at a time, see :class:`bridle.sweeps.LocalEngine`.
         data: Only these data sets of the scale, by :attr:`Source.name`.
         models: Only these models, ``ConvDRAW`` or ``NVPVAE``.
+        dial: Figure 2 also has a run for the whole range of kappas, and its line over the points of the others.
 
     Raises:
         ConfigError: No name, or one that does not exist; a folder whose runs have other settings. Nothing is trained
@@ -89,7 +91,7 @@ def reproduce(
     out = Path(out)
     if out.exists() and not out.is_dir():
         raise ConfigError(f"out: {out} is a file, not a folder")
-    wanted = SCALES[scale].only(data, models)
+    wanted = replace(SCALES[scale].only(data, models), dial=dial)
     wanted = _without_missing(wanted.quickly() if quick else wanted, exhibits)
     possible = [e for e in exhibits if e.runs(wanted)]
     lost = {e: _lost(e, SCALES[scale], wanted) for e in exhibits}

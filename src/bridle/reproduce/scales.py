@@ -48,7 +48,8 @@ class Scale:
     describe) the one used here, in standard deviations of a feature. ``pncc``: a correlation; the paper prints none.
     ``seeds``: of figure 4; the first is that of all other runs. ``marginal_samples``: of each marginal KL.
     ``pictures``: of each kind, to look for holes in the prior. ``classifier_steps``: of the classifier that FRE looks
-    through. ``left_out``: why, by the name of a source.
+    through. ``dial``: whether figure 2 also has a run for all kappas at once. ``left_out``: why, by the name of a
+    source.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Scale:
     pictures: int = 500
     seeds: tuple[int, ...] = (0, 1, 2)
     quick: bool = False
+    dial: bool = False
     left_out: Mapping[str, str] = field(default_factory=dict)
 
     def run(
@@ -103,6 +105,19 @@ class Scale:
             **settings,
         )
         return RunSpec(",".join([source.name, model, *what, f"seed={seed}"]), config)
+
+    def dialled(self, source: Source, model: Model) -> RunSpec:
+        """A run for the whole range of kappas, with twice the steps of one for a single kappa.
+
+        Example:
+            >>> tiny = SCALES["tiny"]
+            >>> tiny.dialled(tiny.cifar10, "ConvDRAW").name
+            'Digits,ConvDRAW,re=0.06to0.175,seed=0'
+        """
+        least, greatest = min(self.kappas), max(self.kappas)
+        config = self.run(source, model, re=least).config
+        config = replace(config, constraints=Constraints(re=f"{least:g}:{greatest:g}"), steps=2 * config.steps)
+        return RunSpec(f"{source.name},{model},re={least:g}to{greatest:g},seed={config.seed}", config)
 
     def sources(self) -> list[Source]:
         """All data sets of the scale, each once."""

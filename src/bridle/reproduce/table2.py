@@ -17,6 +17,7 @@ from bridle.reproduce.exhibit import (
     FinishedRuns,
     Table,
     all_met,
+    kappa_of,
     missing_notes,
     setting,
 )
@@ -76,10 +77,10 @@ class MarginalTable(Exhibit):
         rows: dict[str, list[MarginalRow]] = {}
         for source in sources:
             own = [s for s in specs if s.config.data == source.spec and finished.has(s)]
-            own.sort(key=lambda s: s.config.constraints.re or 0.0)
+            own.sort(key=lambda s: kappa_of(s) or 0.0)
             rows[source.name] = [
                 MarginalRow(
-                    spec.config.constraints.re,
+                    kappa_of(spec),
                     spec.name in equal,
                     all_met(record := finished[spec]),
                     record.rmse_train,

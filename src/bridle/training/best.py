@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import statistics
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from bridle.data import DataSet
 from bridle.evaluation import measure_split
-from bridle.objectives import ConstrainedObjective
+from bridle.models.dialled import Dialled
 from bridle.training.config import TrainConfig
 from bridle.training.folder import RunFolder
 
@@ -26,7 +27,8 @@ class Best:
     the one with the least KL on the validation split.
 
     Both are measured on 2,000 images, or on all where there are fewer; the constraints on the split that moves the
-    multipliers. A run without constraints has none.
+    multipliers. A run without constraints has none. Of a model on a dial it is the ends and the middle of each range
+    that have to meet them, and the mean of the KLs there that is least.
 
     Arguments:
         config: The run.
@@ -50,14 +52,18 @@ class Best:
         Raises:
             CheckpointError: The disk refuses.
         """
-        model, objective = state.system.model, state.system.objective
-        if not isinstance(objective, ConstrainedObjective):
-            return
-        terms = list(objective.terms())
-        values = measure_split(model, self._constrained, terms, _IMAGES).values
-        if not all(term.satisfied(values[term.name]) for term in terms):
-            return
-        kl = measure_split(model, self._validation, most=_IMAGES).kl
+        system = state.system
+        places = [system.at()]
+        if isinstance(system.model, Dialled):
+            dial = system.model.dial
+            places = [system.at(kappas) for name in dial.ranges for kappas in dial.along(name, 3)]
+        for model, stands in places:
+            if not stands:
+                return
+            values = measure_split(model, self._constrained, [stand.term for stand in stands], _IMAGES).values
+            if not all(stand.term.satisfied(values[stand.term.name]) for stand in stands):
+                return
+        kl = statistics.mean(measure_split(model, self._validation, most=_IMAGES).kl for model, _ in places)
         if kl < self._least:
             self._least = kl
             kept: dict[str, Any] = state.checkpoint(step, seconds)

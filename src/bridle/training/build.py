@@ -15,17 +15,27 @@ from bridle.classifiers import Classifier, default_classifier, load_classifier, 
 from bridle.constraints import CLA, CONSTRAINTS, FRE, LPIPS, PNCC, ImageConstraint
 from bridle.data import DataSet, Split, SplitName
 from bridle.data.base import missing_labels
+from bridle.dial import Dial
 from bridle.errors import BridleError, ConfigError
 from bridle.geco import Constraint
 from bridle.models.base import ImageShape, LatentModel
-from bridle.objectives import ELBO, AnnealedELBO, BetaELBO, ConstrainedObjective, Objective
+from bridle.models.dialled import Dialled
+from bridle.objectives import (
+    ELBO,
+    AnnealedELBO,
+    BetaELBO,
+    ConstrainedObjective,
+    DialledObjective,
+    Objective,
+)
 from bridle.training.config import ClassSpec, TrainConfig
 from bridle.training.kept import kept_classifier
 
-__all__ = ["build_data", "build_model", "build_objective", "check_constraints", "prepare"]
+__all__ = ["build_data", "build_dial", "build_model", "build_objective", "check_constraints", "prepare"]
 
 _PREPARED_ON = 10_000
 _PREPARED_AT_ONCE = 256
+_POINTS, _POINTS_OF_SEVERAL = 8, 4
 
 
 def build_data(config: TrainConfig) -> DataSet:
@@ -33,9 +43,31 @@ def build_data(config: TrainConfig) -> DataSet:
     return _instantiate(config.data, DataSet)
 
 
-def build_model(config: TrainConfig, image_shape: ImageShape, context_shape: ImageShape | None) -> LatentModel:
-    """The model of a run with fresh weights, for images (and context images) of these shapes."""
-    return _instantiate(config.model, LatentModel, image_shape, context_shape)
+def build_dial(config: TrainConfig) -> Dial | None:
+    """The dial of a run, None where no constraint has a range.
+
+    Raises:
+        ConfigError: A kappa that its constraint does not allow.
+    """
+    ranges = config.constraints.ranges()
+    if not ranges:
+        return None
+    for name, kappas in ranges.items():
+        for kappa in kappas:
+            CONSTRAINTS[name].check(kappa)
+    # A point needs several images of a batch: a surface has fewer along each range than a curve.
+    points = _POINTS if len(ranges) == 1 else _POINTS_OF_SEVERAL
+    return Dial(ranges, points, [name for name in ranges if CONSTRAINTS[name].lower])
+
+
+def build_model(
+    config: TrainConfig, image_shape: ImageShape, context_shape: ImageShape | None
+) -> LatentModel | Dialled[LatentModel]:
+    """The model of a run with fresh weights, for images (and context images) of these shapes; on its dial, where it has
+    one."""
+    model: LatentModel = _instantiate(config.model, LatentModel, image_shape, context_shape)
+    dial = build_dial(config)
+    return model if dial is None else Dialled(model, dial)
 
 
 def build_objective(
@@ -94,7 +126,9 @@ def _or_given(default: Callable[[str], Classifier]) -> _Networks:
     return lambda name, given: default(name) if given is None else load_classifier(given)
 
 
-def _constrained(config: TrainConfig, image_shape: ImageShape, network: _Networks) -> ConstrainedObjective:
+def _constrained(
+    config: TrainConfig, image_shape: ImageShape, network: _Networks
+) -> ConstrainedObjective | DialledObjective:
     def build(name: str, kappa: float) -> ImageConstraint:
         match name:
             case "pncc":
@@ -108,8 +142,13 @@ def _constrained(config: TrainConfig, image_shape: ImageShape, network: _Network
             case _:
                 return CONSTRAINTS[name](kappa)
 
-    constraints = [build(name, kappa) for name, kappa in config.constraints.given().items()]
+    dial = build_dial(config)
+    middle = {} if dial is None else dial.middle
+    kappas = {k: middle[k] if isinstance(kappa, tuple) else kappa for k, kappa in config.constraints.given().items()}
+    constraints = [build(name, kappa) for name, kappa in kappas.items()]
     bounds = {c.name: _bound(config, c, image_shape) for c in constraints}
+    if dial is not None:
+        return DialledObjective(constraints, bounds, dial, rule=config.geco.rule)
     return ConstrainedObjective(constraints, bounds, rule=config.geco.rule)
 
 
@@ -134,7 +173,7 @@ def prepare(objective: Objective, split: Split, device: torch.device) -> None:
         split: The training split.
         device: Where the objective and the split are.
     """
-    if isinstance(objective, ConstrainedObjective):
+    if isinstance(objective, ConstrainedObjective | DialledObjective):
         index = torch.arange(0, len(split), max(1, len(split) // _PREPARED_ON), device=device)
         for term in objective.terms():
             term.prepare(split.batch(part).x for part in index.split(_PREPARED_AT_ONCE))

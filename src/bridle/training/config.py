@@ -18,8 +18,12 @@ __all__ = [
     "Geco",
     "PatchOptions",
     "PerceptualOptions",
+    "Range",
     "TrainConfig",
 ]
+
+Range = tuple[float, float]
+"""The least and the greatest kappa of a dial."""
 
 
 @dataclass
@@ -32,43 +36,71 @@ class ClassSpec:
 
 @dataclass
 class Constraints:
-    """Bounds on the reconstructions, each by its kappa; several hold at once."""
+    """Bounds on the reconstructions, each by its kappa; several hold at once. A range of kappas, such as 0.05:0.25,
+    trains one model for all of them."""
 
-    re: float | None = None
+    re: float | str | None = None
     """Reconstruction error: root mean squared error per pixel at most this, in pixel units (0 to 1)."""
 
-    re_pixel: float | None = None
+    re_pixel: float | str | None = None
     """The same for every pixel of every channel: root mean squared error over images, in pixel units (0 to 1)."""
 
-    re_channel: float | None = None
+    re_channel: float | str | None = None
     """The same for every channel: root mean squared error, in pixel units (0 to 1)."""
 
-    l1: float | None = None
+    l1: float | str | None = None
     """Mean absolute error per pixel at most this, in pixel units (0 to 1)."""
 
-    pncc: float | None = None
+    pncc: float | str | None = None
     """Patch normalised cross-correlation: mean correlation of patches at least this (0 to 1, sensibly 0.3 to 0.95)."""
 
-    ssim: float | None = None
+    ssim: float | str | None = None
     """Structural similarity at least this (0 to 1, sensibly 0.3 to 0.95)."""
 
-    fre: float | None = None
+    fre: float | str | None = None
     """Feature reconstruction error: root mean squared error of a classifier's standardised features at most this;
     1 is no better than the mean feature (0 to 1, sensibly 0.1 to 0.7)."""
 
-    lpips: float | None = None
+    lpips: float | str | None = None
     """Perceptual distance at most this: squared distance of unit-norm features (0 to 2, sensibly 0.02 to 0.5)."""
 
-    cla: float | None = None
+    cla: float | str | None = None
     """Probability that a classifier gives the true class of a reconstruction at least this (0 to 1, sensibly 0.5 to
     0.99)."""
 
     kl: float | None = None
     """Rate: KL at most this, in nats per image; what is minimised is then the error."""
 
-    def given(self) -> dict[str, float]:
-        """Name to kappa of those that are set."""
-        return {f.name: kappa for f in fields(self) if (kappa := getattr(self, f.name)) is not None}
+    def given(self) -> dict[str, float | Range]:
+        """Name to kappa, or the range of kappas, of those that are set.
+
+        Raises:
+            ConfigError: Something that is neither.
+
+        Example:
+            >>> Constraints(re="0.05:0.25", pncc=0.6).given()
+            {'re': (0.05, 0.25), 'pncc': 0.6}
+        """
+        return {f.name: _kappa(f.name, given) for f in fields(self) if (given := getattr(self, f.name)) is not None}
+
+    def ranges(self) -> dict[str, Range]:
+        """Name to range of those that have one."""
+        return {name: kappa for name, kappa in self.given().items() if isinstance(kappa, tuple)}
+
+
+def _kappa(name: str, given: float | str) -> float | Range:
+    """A kappa, or a range of them, from a setting."""
+    if not isinstance(given, str):
+        return given
+    try:
+        least, greatest = map(float, given.split(":"))
+    except ValueError:
+        raise ConfigError(
+            f"constraints.{name}: expected a number, or a range such as 0.05:0.25, got {given!r}"
+        ) from None
+    if not least < greatest:
+        raise ConfigError(f"constraints.{name}: a range is from its least kappa to its greatest, got {given}")
+    return least, greatest
 
 
 @dataclass
@@ -175,6 +207,10 @@ class TrainConfig:
     annealing: Literal["kl_weight", "pixel_std"] = "kl_weight"
     """What objective annealed anneals from 2.0 to 0.7: the weight of the KL, or the pixels' standard deviation."""
 
+    init: str | None = None
+    """Folder of a run whose weights and multipliers to begin with: of one with a range of kappas, those at the kappa
+    that is stated. Data, model, batch and lr are its own if not given, and steps a fifth of its."""
+
     steps: int = 5000
     """Steps of the optimizer."""
 
@@ -233,12 +269,22 @@ class TrainConfig:
             raise ConfigError(f"checkpoint_every must be at least 1, got {self.checkpoint_every}")
         constraints = self.constraints.given()
         for name, kappa in constraints.items():
-            if not (math.isfinite(kappa) and kappa > 0):
-                raise ConfigError(f"constraints.{name}: kappa must be positive and finite, got {kappa:g}")
+            for end in kappa if isinstance(kappa, tuple) else (kappa,):
+                if not (math.isfinite(end) and end > 0):
+                    raise ConfigError(f"constraints.{name}: kappa must be positive and finite, got {end:g}")
         if {"kl", "re"} <= constraints.keys():
             raise ConfigError(
                 "constraints.kl minimises the error that constraints.re bounds: state the rate or the error, not both"
             )
+        if ranges := self.constraints.ranges():
+            if "kl" in constraints:
+                raise ConfigError(
+                    f"constraints.kl goes with one kappa of constraints.{next(iter(ranges))}, not a range"
+                )
+            if self.init is not None:
+                raise ConfigError("init: a run with a range of kappas begins with fresh weights")
+            if self.geco.rule != "pi":
+                raise ConfigError(f"a range of kappas needs --geco.rule pi, got {self.geco.rule}")
         for name, options in OPTIONS.items():
             if name not in constraints and getattr(self, name) != options():
                 raise ConfigError(f"{name}.* says what constraints.{name} compares: give --constraints.{name} a kappa")

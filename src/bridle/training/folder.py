@@ -9,6 +9,7 @@
         classifiers/                 those that constraints look through
         summary.json                 the measurements at the last weights
         samples.png, reconstructions.png, report.html
+        curve.html                       of a run with a dial
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ __all__ = ["RunFolder"]
 # What is made of the weights at the end of a run, and says nothing of any others.
 _OF_THE_END = (
     "summary.json",
-    "evaluation.json",
-    "evaluation-best.json",
+    "evaluation*.json",
     "samples.png",
     "reconstructions.png",
     "report.html",
+    "curve.html",
 )
 
 
@@ -96,8 +97,9 @@ class RunFolder:
             file.write("".join([*lines[:1], *kept]).encode())
 
     def _drop_end(self) -> None:
-        for name in _OF_THE_END:
-            (self.path / name).unlink(missing_ok=True)
+        for pattern in _OF_THE_END:
+            for file in self.path.glob(pattern):
+                file.unlink()
 
     def write_config(self, config: TrainConfig) -> None:
         """Writes config.yaml."""

@@ -174,7 +174,7 @@ def _run(config: TrainConfig, folder: RunFolder, data: DataSet, checkpoint: dict
     seconds = state.seconds + time.monotonic() - began
     summary: dict[str, Any] = {}
     if accelerator.is_main_process:
-        summary = summarize(system.model, objective, data, config.constrain_on, state.end, seconds)
+        summary = summarize(system, data, config.constrain_on, state.end, seconds)
         folder.write_json("summary.json", summary)
         for remark in remarks(summary):
             log.warning(remark)

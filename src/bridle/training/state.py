@@ -16,6 +16,7 @@ from bridle.errors import ConfigError
 from bridle.training.build import build_model, build_objective, prepare
 from bridle.training.config import TrainConfig
 from bridle.training.folder import RunFolder
+from bridle.training.init import begin_with
 from bridle.training.load import load_weights
 from bridle.training.system import System
 from bridle.training.totals import Totals
@@ -66,8 +67,11 @@ class TrainingState:
 
         Raises:
             CheckpointError: The checkpoint is of another model or objective.
+            ConfigError: ``init`` cannot be followed.
         """
         if checkpoint is None:
+            if self.config.init is not None:
+                begin_with(self.system, self.config.init)
             prepare(self.system.objective, self.split, self.device)
             return
         load_weights(self.system, checkpoint["system"], folder)  # first: it refuses in one line what does not fit

@@ -8,30 +8,32 @@ from typing import Any
 
 from bridle.data import DataSet, SplitName
 from bridle.evaluation import Measurements, measure, measure_split
-from bridle.models.base import LatentModel
-from bridle.objectives import ConstrainedObjective, Objective
+from bridle.models.dialled import Dialled
+from bridle.training.curve import curve
+from bridle.training.system import System
 
 __all__ = ["remarks", "summarize"]
 
 
 def summarize(
-    model: LatentModel,
-    objective: Objective,
+    system: System,
     data: DataSet,
     constrain_on: SplitName,
     step: int,
     seconds: float,
+    kappas: Mapping[str, float] | None = None,
     measured: Measurements | None = None,
 ) -> dict[str, Any]:
     """Measures a model as it is.
 
     Arguments:
-        model: On the device to measure on.
-        objective: What it was trained by.
+        system: The model and what it was trained by, on the device to measure on.
         data: The data set, whose training and test splits are used whole.
         constrain_on: The split whose error moved the multipliers.
         step: Steps it was trained for.
         seconds: Seconds that took.
+        kappas: Where a model on a dial is measured, see :meth:`bridle.training.system.System.at`. Where they are not
+            given, it is the middle, and ``dial`` is told beside that: the ``ranges``, and the ``curve`` over them.
         measured: What :func:`bridle.evaluation.measure` gave for this model and its constraints, where it is at hand.
 
     Returns:
@@ -44,31 +46,30 @@ def summarize(
         ``value_validation`` is, where it is that one), and what :class:`bridle.Judge` says of the training: its
         ``state`` and ``settled_at``, a step or null.
     """
-    constrained = objective if isinstance(objective, ConstrainedObjective) else None
-    terms = [] if constrained is None else list(constrained.terms())
+    model, stands = system.at(kappas)
+    terms = [stand.term for stand in stands]
     measured = measure(model, data, terms) if measured is None else measured
     constraints: dict[str, dict[str, Any]] = {}
-    if constrained is not None:
-        multipliers, verdicts = constrained.geco.multipliers(), constrained.judge.verdicts()
-        validation = None
-        if constrain_on == "validation":
-            device = next(model.parameters()).device
-            validation = measure_split(model, data.split("validation").to(device), terms).values
-        for term in terms:
-            value = measured.train.values[term.name]
-            constraints[term.name] = {
-                "kappa": term.kappa,
-                "value": value,
-                "value_held_out": measured.held_out.values[term.name],
-                **({} if validation is None else {"value_validation": validation[term.name]}),
-                **({"values": vector} if (vector := measured.train.vectors.get(term.name)) else {}),
-                **verdicts[term.name]._asdict(),
-                "satisfied": term.satisfied(value if validation is None else validation[term.name]),
-                "multiplier": multipliers[term.name].mean().item(),
-                "scale": constrained.geco.constraints[term.name].scale,
-            }
+    validation = None
+    if stands and constrain_on == "validation":
+        device = next(model.parameters()).device
+        validation = measure_split(model, data.split("validation").to(device), terms).values
+    for term, multiplier, scale, verdict in stands:
+        value = measured.train.values[term.name]
+        constraints[term.name] = {
+            "kappa": term.kappa,
+            "value": value,
+            "value_held_out": measured.held_out.values[term.name],
+            **({} if validation is None else {"value_validation": validation[term.name]}),
+            **({"values": vector} if (vector := measured.train.vectors.get(term.name)) else {}),
+            **verdict._asdict(),
+            "satisfied": term.satisfied(value if validation is None else validation[term.name]),
+            "multiplier": multiplier,
+            "scale": scale,
+        }
+    dialled = isinstance(system.model, Dialled) and kappas is None
     return {
-        "objective": objective.name,
+        "objective": system.objective.name,
         "kl": measured.held_out.kl,
         "kl_standard_error": measured.held_out.kl_standard_error,
         "rmse": measured.held_out.rmse,
@@ -87,6 +88,7 @@ def summarize(
         "image_shape": list(model.image_shape),
         "context_shape": None if model.context_shape is None else list(model.context_shape),
         "bin": data.split("train").bin,
+        **({"dial": curve(system, data)} if dialled else {}),
     }
 
 

@@ -47,8 +47,8 @@ def group(configs: Sequence[TrainConfig]) -> list[list[int]]:
 
     Those that differ in nothing but the seed and the objective: kappas, constraints, their options, the rule of the
     multipliers, beta and annealing included. A run by itself is one whose steps are spread over several passes
-    (``accumulate``), one in mixed precision, one whose constraint draws random patches (``pncc.random``), and one that
-    trains until it has settled (``until``).
+    (``accumulate``), one in mixed precision, one whose constraint draws random patches (``pncc.random``), one that
+    trains until it has settled (``until``), and one whose kappa is a range.
 
     Returns:
         Indices, each once, in the order of the configurations: one list for each group.
@@ -209,8 +209,7 @@ def _train(given: Sequence[tuple[TrainConfig, RunFolder]], data: DataSet) -> lis
                 )
     for run in runs:
         if not run.failed:
-            system = run.state.system
-            summary = summarize(system.model, system.objective, data, common.constrain_on, common.steps, seconds(run))
+            summary = summarize(run.state.system, data, common.constrain_on, common.steps, seconds(run))
             run.folder.write_json("summary.json", summary)
             for remark in remarks(summary):
                 log.warning(f"{run.folder.path}: {remark}")
@@ -264,13 +263,14 @@ def _begun(folder: RunFolder) -> Path | None:
 
 
 def _stacked(runs: Sequence[_Run]) -> StackedModel:
-    return StackedModel([run.state.system.model for run in runs], runs[0].config.batch)
+    models = [run.state.system.at()[0] for run in runs]
+    return StackedModel(models, runs[0].config.batch)
 
 
 def _common(config: TrainConfig) -> dict[str, Any] | None:
     """The settings that must be equal in a group; None for a run that is trained by itself."""
     alone = config.accumulate > 1 or config.precision != "no" or config.pncc.random is not None
-    if alone or config.until == "settled":
+    if alone or config.until == "settled" or config.constraints.ranges():
         return None
     return {name: value for name, value in config.as_dict().items() if name not in _OWN}
 
@@ -285,7 +285,7 @@ def _refuse_misfits(configs: Sequence[TrainConfig], folders: Sequence[RunFolder]
     if len(group(configs)) > 1 or _common(configs[0]) is None:
         raise ConfigError(
             "these runs cannot be trained together: they may differ in seed and objective alone, with accumulate 1, "
-            "precision no, until steps, and no pncc.random"
+            "precision no, until steps, one kappa each, and no pncc.random"
         )
     for config, folder in zip(configs, folders, strict=True):
         if not folder.config_file.exists():

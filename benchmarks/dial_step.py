@@ -1,0 +1,80 @@
+"""What a dial adds to a training step: the same models and batches with one kappa and with a dial; see README.md.
+
+The two take turns, a step each, so that whatever else the machine does falls on both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+
+import torch
+
+from bridle.data import DataSet
+from bridle.training import ClassSpec, Constraints, TrainConfig
+from bridle.training.build import build_data
+from bridle.training.presets import preset_for
+from bridle.training.state import TrainingState
+
+MODELS = ("ConvVAE", "ConvDRAW", "NVPVAE")
+PRESETS = {"Digits": "tiny", "MNIST": "small"}
+
+
+class Stepper:
+    """One run's step, without its data: forward, backward, clipping, Adam, the multipliers and their judge."""
+
+    def __init__(self, config: TrainConfig, data: DataSet) -> None:
+        split = data.split("train")
+        self.state = TrainingState(config, data, split, torch.device("cpu"))
+        self.state.begin(None, None)  # type: ignore[arg-type]
+        self.batch = split.batch(torch.arange(config.batch))
+        self.clip = config.clip
+
+    def seconds(self) -> float:
+        system = self.state.system
+        began = time.perf_counter()
+        system(self.batch).loss.backward()
+        torch.nn.utils.clip_grad_norm_(system.parameters(), self.clip)
+        self.state.optimizer.step()
+        self.state.optimizer.zero_grad()
+        system.objective.step()
+        return time.perf_counter() - began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", nargs="+", default=["Digits"], choices=list(PRESETS))
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, medians of {given.steps} steps in turns\n")
+    print("| data, preset | model | one kappa, ms | dial, ms | ratio |\n|---|---|---|---|---|")
+    for name in given.data:
+        data = build_data(TrainConfig(data=ClassSpec(f"bridle.data.{name}")))
+        for model in MODELS:
+            preset = preset_for(model, PRESETS[name])  # type: ignore[arg-type]
+            runs = [
+                Stepper(
+                    TrainConfig(
+                        data=ClassSpec(f"bridle.data.{name}"),
+                        model=ClassSpec(f"bridle.models.{model}", preset.model),
+                        constraints=Constraints(re=kappa),
+                        batch=preset.batch,
+                        lr=preset.lr,
+                    ),
+                    data,
+                )
+                for kappa in (0.1, "0.06:0.22")
+            ]
+            for run in runs * 5:
+                run.seconds()
+            taken = [[run.seconds() for run in runs] for _ in range(given.steps)]
+            one, dial = (1e3 * statistics.median(times) for times in zip(*taken, strict=True))
+            ratios = statistics.median(b / a for a, b in taken)
+            print(f"| {name}, {PRESETS[name]} | {model} | {one:.2f} | {dial:.2f} | {ratios:.3f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

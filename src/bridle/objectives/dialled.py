@@ -1,0 +1,156 @@
+"""The paper's objective over a dial: the least rate at each kappa of a range."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from bridle.constraints import ImageConstraint, Reconstruction
+from bridle.dial import Dial, DialledGECO
+from bridle.geco import Constraint, Rule
+from bridle.judge import Judge
+from bridle.objectives.base import Objective, Stand
+
+__all__ = ["DialledObjective"]
+
+
+class DialledObjective(Objective):
+    """GECO over a dial: minimise the KL subject to constraints whose kappa differs between images.
+
+    Each image's value is divided by the bound at its own kappa, so that all images of a batch see the same constraint,
+    a ratio of at most 1. A constraint whose kappa has no range takes part with the one that it has; its multiplier is a
+    function of the others' kappas all the same.
+
+    What is shown while it trains is told for the middle of the ranges: the value is the worst point's share of its
+    bound in kappa's units there, the multiplier is the mean over the points.
+
+    Arguments:
+        constraints: What is constrained, each at the middle of its range; names must differ.
+        bounds: For each constraint by name its bound there; what the constraint itself says, unless a setting differs.
+        dial: The ranges.
+        rule: How the multipliers move.
+
+    Example:
+        >>> from bridle.constraints import RE
+        >>> dial = Dial({"re": (0.05, 0.2)}, points=3)
+        >>> re = RE(dial.middle["re"])
+        >>> objective = DialledObjective([re], {"re": re.bound((1, 8, 8))}, dial)
+        >>> objective.geco.multipliers()["re"]
+        tensor([1., 1., 1.])
+    """
+
+    name = "geco"
+
+    def __init__(
+        self,
+        constraints: Sequence[ImageConstraint],
+        bounds: Mapping[str, Constraint],
+        dial: Dial,
+        rule: str | Rule = "pi",
+    ) -> None:
+        super().__init__()
+        self.dial = dial
+        self.constraints = nn.ModuleDict({c.name: c for c in constraints})
+        relative = {name: replace(bound, upper=torch.ones(bound.shape)) for name, bound in bounds.items()}
+        self.geco = DialledGECO(relative, dial, rule=rule)
+        kappas = dial.kappas(dial.grid())
+        self.judge = Judge(
+            self.geco, {c.name: _limits(c, kappas.get(c.name), bounds[c.name].shape.numel()) for c in constraints}
+        )
+
+    def loss(
+        self, r: Reconstruction, kl: Tensor, mse: Tensor, held_out: Reconstruction | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        assert r.position is not None
+        kappas = self.dial.kappas(r.position)
+        values: dict[str, Tensor | tuple[Tensor, Tensor]] = {}
+        for term in self.terms():
+            value = _over_bound(term, term.each(r), kappas)
+            if held_out is None:
+                values[term.name] = value
+            else:
+                values[term.name] = value, _over_bound(term, term.each(held_out), kappas)
+        out = self.geco(r.kl, position=r.position, **values)
+        return out.loss, {f"{name}.ratio": 1 + c for name, c in out.violations.items()}
+
+    def step(self, skip: bool | Tensor | None = None) -> None:
+        self.geco.step(skip)
+        self.judge.step()
+
+    def stands(self) -> list[Stand]:
+        return self.stands_at(self.dial.middle)
+
+    def stands_at(self, kappas: Mapping[str, float]) -> list[Stand]:
+        """Where each constraint stands at one kappa for each range. Verdicts are those of the whole range: its worst
+        point's. Waits for the device.
+
+        Raises:
+            ValueError: A kappa that is missing or outside of its range.
+        """
+        multipliers, verdicts = self.geco.multipliers_at(kappas), self.judge.verdicts()
+        return [
+            Stand(
+                term.at(kappas.get(term.name, term.kappa)),
+                multipliers[term.name].mean().item(),
+                self.geco.constraints[term.name].scale,
+                verdicts[term.name],
+            )
+            for term in self.terms()
+        ]
+
+    def finished(self) -> bool:
+        return bool(self.judge.finished())
+
+    def terms(self) -> Iterator[ImageConstraint]:
+        """The constraints at the middle of their ranges, in their order."""
+        for term in self.constraints.values():
+            yield cast(ImageConstraint, term)
+
+    def warnings(self, bin: float) -> Iterator[str]:
+        for term in self.terms():
+            tightest, _ = self.dial.ranges.get(term.name, (term.kappa, term.kappa))
+            if (warning := term.at(tightest).warning(bin)) is not None:
+                yield warning
+
+    def columns(self, means: dict[str, Tensor]) -> dict[str, Tensor]:
+        columns = super().columns(means)
+        metrics, states = self.geco.metrics(), self.judge.codes()
+        for term in self.terms():
+            ratio = means[f"{term.name}.ratio"].max()
+            columns[f"{term.name}.value"] = worst = term.in_kappa_units(ratio * term.measured_at(term.kappa))
+            columns[f"{term.name}.kappa"] = torch.full_like(worst, term.kappa)
+            for part in ("multiplier", "violation", "nonfinite"):
+                columns[f"{term.name}.{part}"] = metrics[f"{term.name}/{part}"]
+            columns[f"{term.name}.state"], columns[f"{term.name}.settled_at"] = states[term.name]
+        return columns
+
+
+def _over_bound(term: ImageConstraint, each: Tensor, kappas: Mapping[str, Tensor]) -> Tensor:
+    """Each image's values over its bound: what is measured at its kappa."""
+    if term.name not in kappas:
+        return each / term.measured_at(term.kappa)
+    return each / term.measured_at(kappas[term.name]).view(-1, *[1] * (each.dim() - 1))
+
+
+def _limits(term: ImageConstraint, kappas: Tensor | None, elements: int) -> Callable[[float], tuple[Tensor, Tensor]]:
+    """What the judge asks of a constraint (see :class:`bridle.Judge`), for values over their bound.
+
+    Arguments:
+        term: The constraint.
+        kappas: At the points of the dial, shape ``(points,)``; None where it has no range.
+        elements: Of the constraint's vector.
+    """
+
+    def limits(share: float) -> tuple[Tensor, Tensor]:
+        at = torch.tensor([term.kappa]) if kappas is None else kappas
+        bound = term.measured_at(at)
+        ends = [term.measured_at((1 + sign * share) * at) / bound for sign in (-1, 1)]
+        # In the order of GECO's rows: all points of one element, then those of the next.
+        least, greatest = (end.repeat(elements) if kappas is not None else end for end in ends)
+        return least, greatest
+
+    return limits
