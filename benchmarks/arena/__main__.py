@@ -1,4 +1,4 @@
-"""``python -m benchmarks.arena oracle | tune | final | table``; see README.md beside this file."""
+"""``python -m benchmarks.arena oracle | tune | ablate | final | table``; see README.md beside this file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.arena.contestants import CONTESTANTS, PEERS, setting_name
 from benchmarks.arena.pool import Task, run_all
 from benchmarks.arena.problems import PROBLEMS
 from benchmarks.arena.table import write_table
-from benchmarks.arena.tuning import at_edge, best_setting, final_jobs, tuning_jobs
+from benchmarks.arena.tuning import ablation_jobs, at_edge, best_setting, final_jobs, tuning_jobs
 from benchmarks.arena.work import Folders, Job, consult_oracle, do
 from bridle.errors import BridleError, ConfigError
 
@@ -63,6 +63,8 @@ def _tasks(options: argparse.Namespace, folders: Folders) -> list[Task]:
         return [(name, partial(consult_oracle, name, folders)) for name in names]
     if options.command == "tune":
         jobs = [job for job in tuning_jobs(folders) if _wanted(job, options.only)]
+    elif options.command == "ablate":
+        jobs = [job for job in ablation_jobs(folders) if _wanted(job, options.only)]
     else:
         entered = [name for name in FINALISTS if any(_chosen(f"{p}/{name}", options.only) for p in PROBLEMS)]
         jobs = [job for job in final_jobs(folders, entered) if _wanted(job, options.only)]
@@ -101,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, what in (
         ("oracle", "find each problem's right multiplier and its budget; once, before all else"),
         ("tune", "find each peer's best setting, in rounds over the tuning problems"),
+        ("ablate", "run our rule without each of its parts on the tuning problems"),
         ("final", "run every contestant at its best setting on all problems and seeds"),
         ("table", "write arena.md and its plots from the CSV files"),
     ):

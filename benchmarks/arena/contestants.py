@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 from zlib import crc32
@@ -25,7 +25,7 @@ from bridle.errors import ConfigError
 from bridle.geco import GECO, Constraint, Rule
 from bridle.judge import STATES, Judge
 
-__all__ = ["CONTESTANTS", "OURS", "PEERS", "Contestant", "Entry", "Fixed", "Ours", "edges", "setting_name"]
+__all__ = ["CONTESTANTS", "OURS", "PEERS", "Contestant", "Entry", "Fixed", "Ours", "edges", "ours", "setting_name"]
 
 Setting = Mapping[str, float | str]
 
@@ -58,10 +58,12 @@ class Ours(Contestant):
     Arguments:
         terms: The constraints.
         rule: A rule of :mod:`bridle.geco`; the default one if not given.
+        start: What the multipliers that the constraints start at are multiplied by.
     """
 
-    def __init__(self, terms: Terms, rule: str | Rule | None = None) -> None:
-        self.geco = GECO(terms.bounds) if rule is None else GECO(terms.bounds, rule=rule)
+    def __init__(self, terms: Terms, rule: str | Rule | None = None, start: float = 1.0) -> None:
+        bounds = {name: replace(bound, initial=start * bound.initial) for name, bound in terms.bounds.items()}
+        self.geco = GECO(bounds) if rule is None else GECO(bounds, rule=rule)
         self.judge = Judge(self.geco, {term.name: term.limits for term in terms.terms})
 
     def loss(self, seen: Measured) -> Tensor:
@@ -313,33 +315,37 @@ OURS: dict[str, str | Rule | None] = {"bridle": None}
 """Our rules by the contestant's name, None for the default: what an ablation adds to."""
 
 
-def _ours(rule: str | Rule | None) -> Entry:
-    return Entry(lambda terms, moves: Ours(terms, rule), ({"moves": _fingerprint(rule)},))
+def ours(rule: str | Rule | None, start: float = 1.0) -> Entry:
+    """A rule of ours as a contestant, with a checksum of how it moves multipliers for its one setting."""
+    return Entry(lambda terms, moves: Ours(terms, rule, start), ({"moves": _fingerprint(rule, start)},))
 
 
-def _fingerprint(rule: str | Rule | None) -> str:
+def _fingerprint(rule: str | Rule | None, factor: float) -> str:
     """Eight letters that change when the rule moves multipliers otherwise: rows of another rule are not ours."""
-    geco = GECO({"c": Constraint(upper=1.0)}) if rule is None else GECO({"c": Constraint(upper=1.0)}, rule=rule)
-    steps = torch.arange(-300, 600)
+    bounds = {"c": Constraint(upper=torch.ones(3))}
+    geco = GECO(bounds) if rule is None else GECO(bounds, rule=rule)
+    steps = torch.arange(-300, 900)
     # Nothing learned, learning, a bound just met, noise, an overshoot, slack, a violation anew.
-    values = (
+    eventful = (
         1
         + 4 * (-steps.clamp_min(0) / 60).exp()
         + 0.1 * (steps * 2.4).sin()
         - 0.6 * (steps // 150 == 2)
         + 1.0 * (steps >= 500)
     )
+    far_but_falling = 1 + 300 * (-(steps + 300) / 200).exp()
+    standing = torch.full_like(eventful, 4)
     moved = []
-    for step, value in enumerate(values, start=1):
-        geco(torch.zeros(()), c=value)
+    for step, values in enumerate(torch.stack((eventful, far_but_falling, standing), dim=1), start=1):
+        geco(torch.zeros(()), c=values)
         geco.step()
         if step % 50 == 0:  # and few digits: rounding differs between processors
-            moved.append(f"{geco.multipliers()['c'].item():.3g}")
-    start = RE(0.1).bound((1, 8, 8)).initial
+            moved += [f"{multiplier:.3g}" for multiplier in geco.multipliers()["c"].tolist()]
+    start = factor * RE(0.1).bound((1, 8, 8)).initial
     return f"{crc32(f'{geco.rule.normalize} {start} {moved}'.encode()):08x}"
 
 
-CONTESTANTS: dict[str, Entry] = {name: _ours(rule) for name, rule in OURS.items()} | PEERS
+CONTESTANTS: dict[str, Entry] = {name: ours(rule) for name, rule in OURS.items()} | PEERS
 """Every contestant with a rule, by name. ``oracle`` and ``by_hand`` have none: see the modules of these names."""
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.arena.contestants import CONTESTANTS, OURS, setting_name
+from benchmarks.arena.ablation import ABLATION
+from benchmarks.arena.contestants import CONTESTANTS, OURS, PEERS, setting_name
 from benchmarks.arena.intervals import Estimate, bootstrap, geometric_mean, wilson
 from benchmarks.arena.plots import draw_failures, draw_profile, draw_success
 from benchmarks.arena.problems import PROBLEMS, SET_ASIDE
@@ -39,10 +40,10 @@ class _Results:
         keys = [(contestant, problem, seed) for problem in problems for seed in SEEDS]
         return [self.short[key] for key in keys if key in self.short]
 
-    def over_oracle(self, contestant: str, problems: Sequence[str]) -> list[float]:
-        """Settle steps over the oracle's of the same problem and seed."""
+    def over(self, other: str, contestant: str, problems: Sequence[str]) -> list[float]:
+        """Settle steps over those of another contestant on the same problem and seed."""
         pairs = [
-            (self.short.get((contestant, problem, seed)), self.short.get(("oracle", problem, seed)))
+            (self.short.get((contestant, problem, seed)), self.short.get((other, problem, seed)))
             for problem in problems
             for seed in SEEDS
         ]
@@ -80,6 +81,8 @@ def write_table(folders: Folders) -> str:
         ("Problems that peers were tuned on", [n for n in PROBLEMS if n not in SET_ASIDE]),
     ):
         parts += [f"## {title}", _scores(results, contestants, names), _rates(results, contestants, names)]
+        parts += [_against_best(results, contestants, names), _verdicts(results, names)]
+    parts += ["## Our rule without each of its parts, on tuning problems, seed 0", _ablation(results)]
     parts += ["## Plots, over all problems", *_plots(results, contestants, folders)]
     parts += ["## Successes of each problem", _problems(results, contestants, folders)]
     parts += ["## Settings", _settings(results)]
@@ -94,9 +97,9 @@ def _results(folders: Folders) -> _Results:
     short: dict[tuple[str, str, int], Row] = {}
     long: dict[tuple[str, str, int], Row] = {}
     settings = {}
-    for contestant in (*CONTESTANTS, "by_hand", "oracle"):
+    for contestant in (*CONTESTANTS, *ABLATION, "by_hand", "oracle"):
         try:
-            setting = best_setting(contestant, folders) if contestant in CONTESTANTS else {}
+            setting = {} if contestant in ("by_hand", "oracle") else best_setting(contestant, folders)
         except ConfigError:
             continue
         for problem in PROBLEMS:
@@ -129,7 +132,7 @@ def _scores(results: _Results, contestants: Sequence[str], problems: Sequence[st
             str(len(rows)),
             _share(successes),
             _shown(steps, "{:.0f}"),
-            _shown(bootstrap(results.over_oracle(name, problems), geometric_mean), "{:.2f}"),
+            _shown(bootstrap(results.over("oracle", name, problems), geometric_mean), "{:.2f}"),
             _share(_quantile(off, 0.5)),
             _share(_quantile(off, 0.95)),
             _shown(_quantile(over, 0.5), "{:.2f}"),
@@ -156,6 +159,68 @@ def _rates(results: _Results, contestants: Sequence[str], problems: Sequence[str
     return "\n".join(lines)
 
 
+def _against_best(results: _Results, contestants: Sequence[str], problems: Sequence[str]) -> str:
+    """The settle steps of ours over those of the best peer, the one with the fewest in the geometric mean."""
+    steps = {
+        name: geometric_mean(np.array([settle_steps(row) for row in rows]))
+        for name in contestants
+        if name in PEERS and (rows := results.of(name, problems))
+    }
+    if not steps:
+        return "No peer has been run."
+    best = min(steps, key=lambda name: float(steps[name]))
+    ratios = [
+        f"{name} {_shown(bootstrap(results.over(best, name, problems), geometric_mean), '{:.2f}')}" for name in OURS
+    ]
+    return f"Settle steps over those of the best peer, {best}: {', '.join(ratios)}."
+
+
+def _verdicts(results: _Results, problems: Sequence[str]) -> str:
+    """What our judge said at the end where kappa cannot be met, and its false alarms elsewhere."""
+    lines = []
+    for name in OURS:
+        rows = results.of(name, problems)
+        cannot = [row for row in rows if PROBLEMS[row["problem"]].kind == "cannot be met"]
+        named = sum(row["state"] == "cannot be met" for row in cannot)
+        alarmed = sum(float(row["alarms"] or 0) > 0 for row in rows)
+        lines.append(
+            f"{name}: of {len(cannot)} runs whose kappa cannot be met {named} were said to be such at their end; "
+            f"{alarmed} of the {len(rows) - len(cannot)} others were at any time."
+        )
+    return " ".join(lines)
+
+
+def _ablation(results: _Results) -> str:
+    """Success, steps, rate and overshoot of our rule without each of its parts, each on the problems that it has."""
+    lines = [
+        "| | runs | success | settle steps over the default's | excess rate, median | and greatest "
+        "| accuracy, median | overshoot, median |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    default = next(iter(OURS))
+    ablated = [row["problem"] for (name, _, _), row in results.short.items() if name in ABLATION]
+    for name in (default, *ABLATION):
+        rows = [row for row in results.of(name, list(dict.fromkeys(ablated))) if row["seed"] == str(SEEDS[0])]
+        if not rows:
+            continue
+        names = [row["problem"] for row in rows]
+        first = _Results({key: row for key, row in results.short.items() if key[2] == SEEDS[0]}, {}, {})
+        excess = first.excess(name, names, longer=False)
+        cells = [
+            str(len(rows)),
+            str(sum(row["success"] == "1" for row in rows)),
+            _shown(bootstrap(first.over(default, name, names), geometric_mean), "{:.2f}"),
+            _share(_quantile(excess, 0.5)),
+            f"{100 * max(excess, default=math.nan):.1f}%",
+            _share(
+                _quantile(_numbers([r for r in rows if PROBLEMS[r["problem"]].kind == "feasible"], "accuracy"), 0.5)
+            ),
+            _shown(_quantile(_numbers(rows, "overshoot"), 0.5), "{:.2f}"),
+        ]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def _problems(results: _Results, contestants: Sequence[str], folders: Folders) -> str:
     """How many seeds of each problem succeeded."""
     lines = [f"| problem | budget | {' | '.join(contestants)} |", f"|---|---|{'---|' * len(contestants)}"]
@@ -175,6 +240,8 @@ def _problems(results: _Results, contestants: Sequence[str], folders: Folders) -
 def _settings(results: _Results) -> str:
     lines = ["| contestant | setting | at the edge of its grid |", "|---|---|---|"]
     for name, setting in results.settings.items():
+        if name in ABLATION:
+            continue
         grid = CONTESTANTS[name].grid if name in CONTESTANTS else ()
         edge = next((at_edge(name, s) for s in grid if setting_name(s) == setting), [])
         lines.append(f"| {name} | {setting} | {', '.join(edge) or 'no'} |")
@@ -186,6 +253,8 @@ def _plots(results: _Results, contestants: Sequence[str], folders: Folders) -> l
     shares: dict[str, list[float]] = {}
     settle: dict[tuple[str, str, int], float] = {}
     for key, row in results.short.items():
+        if key[0] in ABLATION:
+            continue
         steps = float(row["settled"]) if row["success"] == "1" and row["settled"] else math.inf
         settle[key] = steps
         shares.setdefault(key[0], []).append(steps / float(row["budget"]))

@@ -5,20 +5,32 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from zlib import crc32
 
+from benchmarks.arena.ablation import ABLATION
 from benchmarks.arena.contestants import CONTESTANTS, OURS, Setting, edges
 from benchmarks.arena.problems import PROBLEMS, SET_ASIDE
 from benchmarks.arena.rows import Row
 from benchmarks.arena.work import Folders, Job, oracle_of
 from bridle.errors import ConfigError
 
-__all__ = ["LONGER", "ROUNDS", "SEEDS", "at_edge", "best_setting", "final_jobs", "settle_steps", "tuning_jobs"]
+__all__ = [
+    "LONGER",
+    "ROUNDS",
+    "SEEDS",
+    "ablation_jobs",
+    "at_edge",
+    "best_setting",
+    "final_jobs",
+    "settle_steps",
+    "tuning_jobs",
+]
 
 SEEDS = (0, 1, 2)
 """Seeds of the final; the first is the one that is tuned on."""
 
-ROUNDS = ((4, 4), (12, 2), (len(PROBLEMS), 1))
+ROUNDS = ((2, 6), (4, 3), (12, 1))
 """The rounds of the tuning: a round ends after so many problems, the smallest images first and else by the checksum of
 their names, and so many settings of each grid go on."""
 
@@ -34,8 +46,8 @@ def tuning_jobs(folders: Folders) -> list[Job]:
 
 
 def final_jobs(folders: Folders, contestants: Sequence[str]) -> list[Job]:
-    """The runs of the final: all problems that have a budget, those set aside first, on all seeds; by hand on the first
-    alone.
+    """The runs of the final: all problems that have a budget on all seeds, and by hand on the first alone. Those set
+    aside come first, and then seed by seed, so that what was not reached yet is what matters least.
 
     Raises:
         ConfigError: A contestant's best setting is not known yet.
@@ -43,11 +55,12 @@ def final_jobs(folders: Folders, contestants: Sequence[str]) -> list[Job]:
     settings: dict[str, Setting] = {
         name: best_setting(name, folders) if name in CONTESTANTS else {} for name in contestants
     }
-    aside_first = sorted(PROBLEMS, key=lambda name: name not in SET_ASIDE)
-    budgets = {name: oracle.budget for name in aside_first if (oracle := oracle_of(name, folders)) is not None}
+    budgets = {name: oracle.budget for name in PROBLEMS if (oracle := oracle_of(name, folders)) is not None}
     jobs = []
-    for seed in SEEDS:
+    for aside, seed in product((True, False), SEEDS):
         for name, budget in budgets.items():
+            if (name in SET_ASIDE) != aside:
+                continue
             for contestant in contestants:
                 if contestant == "by_hand" and seed != SEEDS[0]:
                     continue
@@ -57,12 +70,28 @@ def final_jobs(folders: Folders, contestants: Sequence[str]) -> list[Job]:
     return jobs
 
 
+def ablation_jobs(folders: Folders) -> list[Job]:
+    """The runs on the first seed of our rule with and without each of its parts, and of the oracle, on the problems
+    that settings are chosen on."""
+    chosen = _order(folders)[: ROUNDS[-1][0]]
+    whole = [job for job in final_jobs(folders, [*OURS, "oracle"]) if job.seed == SEEDS[0] and job.problem in chosen]
+    parts = [
+        Job(name, contestant, entry.grid[0], SEEDS[0], (oracle.budget,))
+        for name in chosen
+        if (oracle := oracle_of(name, folders)) is not None
+        for contestant, entry in ABLATION.items()
+    ]
+    return whole + parts
+
+
 def best_setting(contestant: str, folders: Folders) -> Setting:
-    """The setting that is left after the last round.
+    """The setting that is left after the last round, or the only one.
 
     Raises:
         ConfigError: Not all rounds have been run.
     """
+    if contestant in ABLATION:
+        return ABLATION[contestant].grid[0]
     tuned = _tuned(contestant, folders)
     if len(tuned.settings) > 1:
         raise ConfigError(f"{contestant} is not tuned yet, {tuned.missing} runs are left: run the command tune first")
@@ -85,13 +114,13 @@ class _Tuned:
 def _tuned(contestant: str, folders: Folders) -> _Tuned:
     rows, order = folders.rows.read(), _order(folders)
     settings, jobs = CONTESTANTS[contestant].grid, []
-    begun = 0
+    begun = missing = 0
     for end, kept in ROUNDS:
         names = order[begun:end]
         budgets = {name: oracle.budget for name in names if (oracle := oracle_of(name, folders)) is not None}
         new = [Job(name, contestant, setting, SEEDS[0], (budgets[name],)) for name in budgets for setting in settings]
         jobs += new
-        missing = sum(job.key(job.lengths[0]) not in rows for job in new)
+        missing += sum(job.key(job.lengths[0]) not in rows for job in new)
         missing += len(settings) * (len(names) - len(budgets))
         if len(settings) > kept:
             if missing:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.arena.ablation import ABLATION
 from benchmarks.arena.by_hand import by_hand
 from benchmarks.arena.contestants import CONTESTANTS, Contestant, Fixed, Setting, setting_name
 from benchmarks.arena.oracle import Oracle, consult, trained_at
@@ -184,7 +185,7 @@ def _made(job: Job, oracle: Oracle, terms: Terms, steps: int, folders: Folders) 
         return _kept(job, steps, folders, lambda: by_hand(train, price, terms.yardstick.bound, good))
     if job.contestant == "oracle":
         return _fixed(job.problem, trained_at(oracle.multipliers, price), job.seed, steps, folders)
-    entry = CONTESTANTS[job.contestant]
+    entry = (CONTESTANTS | ABLATION)[job.contestant]
     return _trained(job, lambda terms: entry.make(terms, **job.setting), steps, folders)
 
 

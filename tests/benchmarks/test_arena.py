@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from benchmarks.arena import problems, table, tuning
 from benchmarks.arena.__main__ import main
+from benchmarks.arena.ablation import ABLATION
 from benchmarks.arena.by_hand import RUNS, by_hand
 from benchmarks.arena.contestants import CONTESTANTS, PEERS, Contestant, Fixed, Ours, edges, setting_name
 from benchmarks.arena.intervals import bootstrap, geometric_mean, wilson
@@ -311,6 +312,11 @@ def test_a_training_without_the_rate_goes_to_its_end() -> None:
     assert rate_free.finite_steps == 110 and np.isfinite(rate_free.values).all()
 
 
+def test_no_part_that_is_taken_out_leaves_the_rule_as_it_was() -> None:
+    moves = [entry.grid[0]["moves"] for entry in (CONTESTANTS["bridle"], *ABLATION.values())]
+    assert len(set(moves)) == len(moves)
+
+
 def test_ours_may_have_any_rule(terms: Terms) -> None:
     printed = Ours(terms, RULES["algorithm1"])
     seen = Measured(torch.tensor(5.0), {"re": torch.tensor(0.02)}, torch.tensor([1.0]))
@@ -443,6 +449,12 @@ def test_from_the_oracle_to_the_table(folders: Folders, capsys: pytest.CaptureFi
         do(job, folders)
     rows = folders.rows.read()
     assert len(rows) == 9 and {row["status"] for row in rows.values()} == {"ok"}
+    ablation = tuning.ablation_jobs(folders)
+    assert [job.contestant for job in ablation] == ["bridle", "oracle", *ABLATION]
+    for job in ablation:
+        do(job, folders)
+    rows = folders.rows.read()
+    assert len(rows) == 9 + len(ABLATION) and {row["status"] for row in rows.values()} == {"ok"}
     assert all(row["success"] == "1" for row in rows.values() if row["contestant"] == "oracle")
     assert do(jobs[0], folders) == "in other hands" and folders.rows.read() == rows
 
@@ -450,6 +462,7 @@ def test_from_the_oracle_to_the_table(folders: Folders, capsys: pytest.CaptureFi
     assert main(["table", *arguments]) == 0
     page = folders.results.with_suffix(".md").read_text()
     assert "| oracle | 3 | 100.0% (43.9% to 100.0%) |" in page and f"| {CHEAPEST} | {oracle.budget} |" in page
+    assert "\n| no waiting | 1 | " in page and "\n| no waiting | moves=" not in page
     assert (folders.results / "success.png").exists() and (folders.results / "profile.png").exists()
     assert main(["final", "--only", "*/mdmm", *arguments]) == 2
     assert "run the command tune first" in capsys.readouterr().err

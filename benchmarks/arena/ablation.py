@@ -1,0 +1,59 @@
+"""Our default rule with one of its parts taken out: what each is worth."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+
+from benchmarks.arena.contestants import Entry, ours
+from bridle import geco
+from bridle.constraints.base import START
+from bridle.geco import RULES, RowSettings, Rule, pi
+
+__all__ = ["ABLATION"]
+
+State = Mapping[str, Tensor]
+
+
+def _without_limits(state: State, c: Tensor, settings: RowSettings) -> dict[str, Tensor]:
+    # Below its start a multiplier moves freely, and so it is always below it.
+    return pi(state, c, settings._replace(log_initial=torch.full_like(settings.log_initial, math.inf)))
+
+
+def _without_waiting(state: State, c: Tensor, settings: RowSettings) -> dict[str, Tensor]:
+    with patch.multiple(geco, _DEAR=math.inf, _TOO_DEAR=math.inf):
+        return pi(state, c, settings)
+
+
+def _without_impatience(state: State, c: Tensor, settings: RowSettings) -> dict[str, Tensor]:
+    with patch.multiple(geco, _PATIENCE=math.inf):
+        return pi(state, c, settings)
+
+
+def _without_proportional_part(state: State, c: Tensor, settings: RowSettings) -> dict[str, Tensor]:
+    new = pi(state, c, settings)
+    return new | {"log_multiplier": new["log_multiplier"] - (new["near"] - state["near"])}
+
+
+def _with_long_average(state: State, c: Tensor, settings: RowSettings) -> dict[str, Tensor]:
+    return pi(state, c, settings._replace(alpha=settings.alpha**0.2))
+
+
+def _with(update: Callable[[State, Tensor, RowSettings], dict[str, Tensor]], normalize: bool = True) -> Rule:
+    return Rule(update, RULES["pi"].rate, RULES["pi"].registers, normalize)
+
+
+ABLATION: dict[str, Entry] = {
+    "no patience, no waiting": ours(_with(_without_limits)),
+    "no waiting": ours(_with(_without_waiting)),
+    "no impatience": ours(_with(_without_impatience)),
+    "no proportional part": ours(_with(_without_proportional_part)),
+    "the long average": ours(_with(_with_long_average)),
+    "no division of the loss": ours(_with(pi, normalize=False)),
+    "from the price": ours(RULES["pi"], 1 / START),
+}
+"""The default rule, each time with one difference, by what that is: contestants that the final does not have."""
