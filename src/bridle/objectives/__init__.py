@@ -3,6 +3,7 @@
 from bridle.objectives.base import Objective, ObjectiveOutput, Stand
 from bridle.objectives.constrained import ConstrainedObjective
 from bridle.objectives.dialled import DialledObjective
+from bridle.objectives.lagrangian import LagrangianObjective
 from bridle.objectives.weighted import ELBO, AnnealedELBO, BetaELBO
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "BetaELBO",
     "ConstrainedObjective",
     "DialledObjective",
+    "LagrangianObjective",
     "Objective",
     "ObjectiveOutput",
     "Stand",

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import cast
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bridle.constraints import KL, ImageConstraint, Reconstruction
 from bridle.geco import GECO, Constraint, Rule
-from bridle.judge import Judge
-from bridle.objectives.base import Objective, Stand
+from bridle.objectives.base import Stand
+from bridle.objectives.lagrangian import LagrangianObjective
 
 __all__ = ["ConstrainedObjective"]
 
 
-class ConstrainedObjective(Objective):
+class ConstrainedObjective(LagrangianObjective):
     r"""GECO: minimise the KL subject to constraints (equation 2).
 
     With the constraint ``kl`` the problem is turned round, and the distortion is minimised:
@@ -40,16 +38,11 @@ class ConstrainedObjective(Objective):
         tensor(1.)
     """
 
-    name = "geco"
-
     def __init__(
         self, constraints: Sequence[ImageConstraint], bounds: Mapping[str, Constraint], rule: str | Rule = "pi"
     ) -> None:
-        super().__init__()
+        super().__init__(constraints, GECO(bounds, rule=rule), {c.name: c.limits for c in constraints})
         self._rate_bound = any(isinstance(c, KL) for c in constraints)
-        self.constraints = nn.ModuleDict({c.name: c for c in constraints})
-        self.geco = GECO(bounds, rule=rule)
-        self.judge = Judge(self.geco, {c.name: c.limits for c in constraints})
 
     def loss(
         self, r: Reconstruction, kl: Tensor, mse: Tensor, held_out: Reconstruction | None
@@ -66,10 +59,6 @@ class ConstrainedObjective(Objective):
         out = self.geco(minimised, weight=len(r.x), **values)
         return out.loss, metrics
 
-    def step(self, skip: bool | Tensor | None = None) -> None:
-        self.geco.step(skip)
-        self.judge.step()
-
     def stands(self) -> list[Stand]:
         multipliers, verdicts = self.geco.multipliers(), self.judge.verdicts()
         return [
@@ -77,28 +66,11 @@ class ConstrainedObjective(Objective):
             for t in self.terms()
         ]
 
-    def finished(self) -> bool:
-        return bool(self.judge.finished())
-
-    def terms(self) -> Iterator[ImageConstraint]:
-        """The constraints, in their order."""
-        for term in self.constraints.values():
-            yield cast(ImageConstraint, term)
+    def value(self, term: ImageConstraint, means: dict[str, Tensor]) -> Tensor:
+        return term.worst(means[f"{term.name}.measured"])
 
     def warnings(self, bin: float) -> Iterator[str]:
         yield from (warning for term in self.terms() if (warning := term.warning(bin)) is not None)
-
-    def columns(self, means: dict[str, Tensor]) -> dict[str, Tensor]:
-        columns = super().columns(means)
-        metrics, states = self.geco.metrics(), self.judge.codes()
-        for term in self.terms():
-            value = means[f"{term.name}.measured"]
-            columns[f"{term.name}.value"] = worst = term.worst(value)
-            columns[f"{term.name}.kappa"] = torch.full_like(worst, term.kappa)
-            for part in ("multiplier", "violation", "nonfinite"):
-                columns[f"{term.name}.{part}"] = metrics[f"{term.name}/{part}"]
-            columns[f"{term.name}.state"], columns[f"{term.name}.settled_at"] = states[term.name]
-        return columns
 
 
 def _distortion(mse: Tensor, dimensions: int) -> Tensor:

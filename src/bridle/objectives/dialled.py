@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bridle.constraints import ImageConstraint, Reconstruction
 from bridle.dial import Dial, DialledGECO
 from bridle.geco import Constraint, Rule
-from bridle.judge import Judge
-from bridle.objectives.base import Objective, Stand
+from bridle.judge import Limits
+from bridle.objectives.base import Stand
+from bridle.objectives.lagrangian import LagrangianObjective
 
 __all__ = ["DialledObjective"]
 
 
-class DialledObjective(Objective):
+class DialledObjective(LagrangianObjective):
     """GECO over a dial: minimise the KL subject to constraints whose kappa differs between images.
 
     Each image's value is divided by the bound at its own kappa, so that all images of a batch see the same constraint,
@@ -43,7 +43,7 @@ class DialledObjective(Objective):
         tensor([1., 1., 1.])
     """
 
-    name = "geco"
+    geco: DialledGECO
 
     def __init__(
         self,
@@ -52,15 +52,14 @@ class DialledObjective(Objective):
         dial: Dial,
         rule: str | Rule = "pi",
     ) -> None:
-        super().__init__()
-        self.dial = dial
-        self.constraints = nn.ModuleDict({c.name: c for c in constraints})
         relative = {name: replace(bound, upper=torch.ones(bound.shape)) for name, bound in bounds.items()}
-        self.geco = DialledGECO(relative, dial, rule=rule)
         kappas = dial.kappas(dial.grid())
-        self.judge = Judge(
-            self.geco, {c.name: _limits(c, kappas.get(c.name), bounds[c.name].shape.numel()) for c in constraints}
+        super().__init__(
+            constraints,
+            DialledGECO(relative, dial, rule=rule),
+            {c.name: _limits(c, kappas.get(c.name), bounds[c.name].shape.numel()) for c in constraints},
         )
+        self.dial = dial
 
     def loss(
         self, r: Reconstruction, kl: Tensor, mse: Tensor, held_out: Reconstruction | None
@@ -76,10 +75,6 @@ class DialledObjective(Objective):
                 values[term.name] = value, _over_bound(term, term.each(held_out), kappas)
         out = self.geco(r.kl, position=r.position, **values)
         return out.loss, {f"{name}.ratio": 1 + c for name, c in out.violations.items()}
-
-    def step(self, skip: bool | Tensor | None = None) -> None:
-        self.geco.step(skip)
-        self.judge.step()
 
     def stands(self) -> list[Stand]:
         return self.stands_at(self.dial.middle)
@@ -102,31 +97,15 @@ class DialledObjective(Objective):
             for term in self.terms()
         ]
 
-    def finished(self) -> bool:
-        return bool(self.judge.finished())
-
-    def terms(self) -> Iterator[ImageConstraint]:
-        """The constraints at the middle of their ranges, in their order."""
-        for term in self.constraints.values():
-            yield cast(ImageConstraint, term)
+    def value(self, term: ImageConstraint, means: dict[str, Tensor]) -> Tensor:
+        worst: Tensor = term.in_kappa_units(means[f"{term.name}.ratio"].max() * term.measured_at(term.kappa))
+        return worst
 
     def warnings(self, bin: float) -> Iterator[str]:
         for term in self.terms():
             tightest, _ = self.dial.ranges.get(term.name, (term.kappa, term.kappa))
             if (warning := term.at(tightest).warning(bin)) is not None:
                 yield warning
-
-    def columns(self, means: dict[str, Tensor]) -> dict[str, Tensor]:
-        columns = super().columns(means)
-        metrics, states = self.geco.metrics(), self.judge.codes()
-        for term in self.terms():
-            ratio = means[f"{term.name}.ratio"].max()
-            columns[f"{term.name}.value"] = worst = term.in_kappa_units(ratio * term.measured_at(term.kappa))
-            columns[f"{term.name}.kappa"] = torch.full_like(worst, term.kappa)
-            for part in ("multiplier", "violation", "nonfinite"):
-                columns[f"{term.name}.{part}"] = metrics[f"{term.name}/{part}"]
-            columns[f"{term.name}.state"], columns[f"{term.name}.settled_at"] = states[term.name]
-        return columns
 
 
 def _over_bound(term: ImageConstraint, each: Tensor, kappas: Mapping[str, Tensor]) -> Tensor:
@@ -136,7 +115,7 @@ def _over_bound(term: ImageConstraint, each: Tensor, kappas: Mapping[str, Tensor
     return each / term.measured_at(kappas[term.name]).view(-1, *[1] * (each.dim() - 1))
 
 
-def _limits(term: ImageConstraint, kappas: Tensor | None, elements: int) -> Callable[[float], tuple[Tensor, Tensor]]:
+def _limits(term: ImageConstraint, kappas: Tensor | None, elements: int) -> Limits:
     """What the judge asks of a constraint (see :class:`bridle.Judge`), for values over their bound.
 
     Arguments:

@@ -26,6 +26,7 @@ from bridle.objectives import (
     BetaELBO,
     ConstrainedObjective,
     DialledObjective,
+    LagrangianObjective,
     Objective,
 )
 from bridle.training.config import ClassSpec, TrainConfig
@@ -126,9 +127,7 @@ def _or_given(default: Callable[[str], Classifier]) -> _Networks:
     return lambda name, given: default(name) if given is None else load_classifier(given)
 
 
-def _constrained(
-    config: TrainConfig, image_shape: ImageShape, network: _Networks
-) -> ConstrainedObjective | DialledObjective:
+def _constrained(config: TrainConfig, image_shape: ImageShape, network: _Networks) -> LagrangianObjective:
     def build(name: str, kappa: float) -> ImageConstraint:
         match name:
             case "pncc":
@@ -173,7 +172,7 @@ def prepare(objective: Objective, split: Split, device: torch.device) -> None:
         split: The training split.
         device: Where the objective and the split are.
     """
-    if isinstance(objective, ConstrainedObjective | DialledObjective):
+    if isinstance(objective, LagrangianObjective):
         index = torch.arange(0, len(split), max(1, len(split) // _PREPARED_ON), device=device)
         for term in objective.terms():
             term.prepare(split.batch(part).x for part in index.split(_PREPARED_AT_ONCE))

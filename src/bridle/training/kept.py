@@ -12,7 +12,7 @@ from pathlib import Path
 from bridle.classifiers import Classifier, load_classifier, save_classifier
 from bridle.constraints import CLA, FRE, LPIPS
 from bridle.errors import CheckpointError
-from bridle.objectives import ConstrainedObjective, DialledObjective, Objective
+from bridle.objectives import LagrangianObjective, Objective
 from bridle.training.folder import RunFolder
 
 __all__ = ["keep_classifiers", "kept_classifier"]
@@ -20,7 +20,7 @@ __all__ = ["keep_classifiers", "kept_classifier"]
 
 def keep_classifiers(objective: Objective, run: Path) -> None:
     """Writes the classifiers of an objective into a run's folder, each whole."""
-    if isinstance(objective, ConstrainedObjective | DialledObjective):
+    if isinstance(objective, LagrangianObjective):
         for term in objective.terms():
             if isinstance(term, FRE | LPIPS | CLA) and isinstance(network := term.frozen.network, Classifier):
                 save_classifier(network, RunFolder(run).classifiers / term.name)
