@@ -13,7 +13,7 @@ from benchmarks.arena.trajectory import THIN, Trajectory
 from bridle.files import write_whole
 from bridle.reports.style import COLOURS, DASHES, FONT, GRID, INK, new_figure, style
 
-__all__ = ["draw_failures", "draw_profile", "draw_success"]
+__all__ = ["draw_dynamics", "draw_failures", "draw_profile", "draw_success"]
 
 
 def draw_success(shares_of_budget: Mapping[str, Sequence[float]], path: Path) -> None:
@@ -75,6 +75,31 @@ def draw_failures(runs: Sequence[tuple[str, Trajectory, Sequence[float]]], path:
         upper.set_title(title, size=FONT - 2, color=INK)
         style(upper, "", "value / bound" if column == 0 else "")
         style(lower, "steps", "multiplier" if column == 0 else "")
+    _save(figure, path)
+
+
+def draw_dynamics(runs: Mapping[str, Trajectory], bound: float, path: Path) -> None:
+    """Several runs of one problem with a single bound: the value over its bound, the multiplier and the rate.
+
+    Arguments:
+        runs: By what the line is called.
+        bound: On the measured value.
+        path: The file, png.
+    """
+    figure = new_figure(3.2)
+    panels = figure.subplots(1, 3)
+    for line, (name, run) in enumerate(runs.items()):
+        steps = THIN * np.arange(1, len(run.kl) + 1)
+        with np.errstate(invalid="ignore"):
+            values = run.values[:, 0].reshape(-1, THIN).mean(axis=1) / bound
+        for axes, y in zip(panels, (values, run.multipliers[:, 0], run.kl), strict=True):
+            _line(axes, steps, y, name, line)
+    for axes, label in zip(panels, ("value / bound", "multiplier", "KL, nats"), strict=True):
+        axes.set_yscale("log")
+        style(axes, "steps", label)
+        axes.grid(True, color=GRID)
+    panels[0].axhline(1, color=INK, linewidth=0.8, linestyle=DASHES)
+    panels[-1].legend(fontsize=FONT - 1, frameon=False, labelcolor=INK, loc="center left", bbox_to_anchor=(1, 0.5))
     _save(figure, path)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.arena.ablation import ABLATION
 from benchmarks.arena.contestants import CONTESTANTS, OURS, PEERS, setting_name
 from benchmarks.arena.intervals import Estimate, bootstrap, geometric_mean, wilson
-from benchmarks.arena.plots import draw_failures, draw_profile, draw_success
+from benchmarks.arena.plots import draw_dynamics, draw_failures, draw_profile, draw_success
 from benchmarks.arena.problems import PROBLEMS, SET_ASIDE
 from benchmarks.arena.rows import Row
 from benchmarks.arena.terms import terms_of
@@ -25,6 +25,10 @@ __all__ = ["write_table"]
 
 WORST = 4
 """Failures of ours whose trajectories are drawn."""
+
+SHOWN = "digits-convdraw-re0.1"
+SHOWN_SETTINGS = ({"scale": "sum", "nu": 1e-3}, {"scale": "mean", "nu": 0.3}, {"scale": "relative", "nu": 3e-3})
+"""The problem, and the settings of Algorithm 1, that the figure of the dynamics has."""
 
 
 @dataclass(frozen=True)
@@ -275,7 +279,29 @@ def _plots(results: _Results, contestants: Sequence[str], folders: Folders) -> l
     if failures := _failures(results, folders):
         draw_failures(failures, folders.results / "failures.png")
         texts.append(f"![Trajectories of our worst failures.]({folder}/failures.png)")
+    if runs := _shown_runs(folders):
+        draw_dynamics(runs, float(terms_of(SHOWN).bound), folders.results / "dynamics.png")
+        texts.append(f"![Value, multiplier and KL on {SHOWN}.]({folder}/dynamics.png)")
     return texts
+
+
+def _shown_runs(folders: Folders) -> dict[str, Trajectory]:
+    """The runs of the figure that shows how multipliers move, by name; none where one of them is not at hand."""
+    oracle = oracle_of(SHOWN, folders)
+    if oracle is None:
+        return {}
+    jobs = {
+        f"algorithm1, {setting['scale']}, {setting['nu']:g}": Job(SHOWN, "algorithm1", setting)
+        for setting in PEERS["algorithm1"].grid
+        if setting in SHOWN_SETTINGS
+    }
+    jobs["bridle"] = Job(SHOWN, "bridle", best_setting("bridle", folders))
+    fixed = {"multipliers": f"{oracle.multipliers[0]:.6g}"}
+    jobs["the right multiplier from the first step"] = Job(SHOWN, "fixed", fixed)
+    files = {name: trajectory_file(job, oracle.budget, folders) for name, job in jobs.items()}
+    if not all(file.exists() for file in files.values()):
+        return {}
+    return {name: Trajectory.load(file) for name, file in files.items()}
 
 
 def _failures(results: _Results, folders: Folders) -> list[tuple[str, Trajectory, list[float]]]:

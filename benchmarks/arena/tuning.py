@@ -35,8 +35,8 @@ ROUNDS = ((2, 6), (4, 3), (12, 1))
 their names, and so many settings of each grid go on."""
 
 LONGER = 4
-"""How many times the budget our runs and the oracle's of the first seed are in the final, for the rate that is reached
-in the end."""
+"""How many times the budget our runs and the oracle's of the first seed are on the problems set aside, for the rate
+that is reached in the end."""
 
 
 def tuning_jobs(folders: Folders) -> list[Job]:
@@ -64,7 +64,7 @@ def final_jobs(folders: Folders, contestants: Sequence[str]) -> list[Job]:
             for contestant in contestants:
                 if contestant == "by_hand" and seed != SEEDS[0]:
                     continue
-                longer = seed == SEEDS[0] and contestant in (*OURS, "oracle")
+                longer = aside and seed == SEEDS[0] and contestant in (*OURS, "oracle")
                 lengths = (budget, LONGER * budget) if longer else (budget,)
                 jobs.append(Job(name, contestant, settings[contestant], seed, lengths))
     return jobs

@@ -434,7 +434,9 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folders:
     return Folders(tmp_path / "results" / "arena", tmp_path / "runs")
 
 
-def test_from_the_oracle_to_the_table(folders: Folders, capsys: pytest.CaptureFixture[str]) -> None:
+def test_from_the_oracle_to_the_table(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     told = consult_oracle(CHEAPEST, folders)
     oracle = oracle_of(CHEAPEST, folders)
     assert oracle is not None, told
@@ -442,7 +444,10 @@ def test_from_the_oracle_to_the_table(folders: Folders, capsys: pytest.CaptureFi
     assert oracle.budget == 100 * math.ceil(oracle.settled / 50)
     assert consult_oracle(CHEAPEST, folders) == "in other hands"
 
-    jobs = tuning.final_jobs(folders, ["bridle", "by_hand", "oracle"])
+    assert {job.lengths for job in tuning.final_jobs(folders, ["bridle"])} == {(oracle.budget,)}
+    with monkeypatch.context() as patch:
+        patch.setattr(tuning, "SET_ASIDE", {CHEAPEST})
+        jobs = tuning.final_jobs(folders, ["bridle", "by_hand", "oracle"])
     first, later = (oracle.budget, 4 * oracle.budget), (oracle.budget,)
     assert [job.lengths for job in jobs] == [first, later, first, *[later] * 4]
     for job in jobs:
@@ -554,6 +559,22 @@ def test_the_edge_of_a_grid_is_seen() -> None:
     grid = CONTESTANTS["nupi"].grid
     assert edges({"rate": 0.3, "kp": 3}, grid) == ["rate"] and edges({"rate": 0.03, "kp": 1}, grid) == ["kp"]
     assert edges({"rate": 0.03, "kp": 3}, grid) == []
+
+
+def test_the_figure_of_the_dynamics(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "SHOWN", CHEAPEST)
+    monkeypatch.setattr(table, "SHOWN_SETTINGS", ({"scale": "sum", "nu": 1e-3},))
+    consult_oracle(CHEAPEST, folders)
+    oracle = oracle_of(CHEAPEST, folders)
+    assert oracle is not None
+    for contestant, setting in (("bridle", CONTESTANTS["bridle"].grid[0]), ("algorithm1", table.SHOWN_SETTINGS[0])):
+        assert not (folders.results / "dynamics.png").exists()
+        do(Job(CHEAPEST, contestant, setting, 0, (oracle.budget,)), folders)
+        table.write_table(folders)
+    assert not (folders.results / "dynamics.png").exists()
+    do(Job(CHEAPEST, "oracle", {}, 0, (oracle.budget,)), folders)
+    table.write_table(folders)
+    assert (folders.results / "dynamics.png").stat().st_size > 10_000
 
 
 def test_intervals_cover_what_they_are_of() -> None:
