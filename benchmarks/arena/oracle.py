@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.arena.problems import Problem
-from benchmarks.arena.scores import BAND, CANNOT, LAST, WINDOW, running_mean, steady
+from benchmarks.arena.scores import CANNOT, LAST, settled_of_itself
 from benchmarks.arena.terms import Yardstick
 from benchmarks.arena.trajectory import Trajectory
 from bridle.errors import TrainingError
 
-__all__ = ["Found", "Oracle", "consult", "search", "trained_at"]
+__all__ = ["Found", "Oracle", "active", "consult", "search", "trained_at"]
 
 CLOSE = 0.01
 """How far from kappa, in kappa's units and as a share of it, the oracle's own end may lie."""
@@ -40,6 +40,12 @@ class Found(NamedTuple):
     multipliers: Array
     trainings: int
     off: float
+
+
+def active(multipliers: Array) -> NDArray[np.bool_]:
+    """The constraints whose settling counts: those that are not slack, or all if all are."""
+    found = multipliers > 0
+    return found if found.any() else np.ones_like(found)
 
 
 class Oracle(NamedTuple):
@@ -152,11 +158,9 @@ def consult(
     run = train(trained_at(found.multipliers, price))
     if run.finite_steps < run.steps:
         raise TrainingError(f"the oracle's training is not finite at step {run.finite_steps + 1}")
-    values = running_mean(run.values.astype(np.float64))
     final = run.values[-LAST:].astype(np.float64).mean(axis=0)
-    means, own = yardstick.in_kappa_units(values), yardstick.in_kappa_units(final)
-    judged = found.multipliers > 0 if (found.multipliers > 0).any() else np.ones(len(price), dtype=bool)
-    step = steady(np.all((np.abs(means / own - 1) <= BAND)[:, judged], axis=1), WINDOW) or run.steps
+    own = yardstick.in_kappa_units(final)
+    step = settled_of_itself(run, yardstick, active(found.multipliers)) or run.steps
     note = _note(problem, found, off(final / yardstick.bound - 1))
     budget = 100 * math.ceil(2 * step / 100)
     return Oracle(found.multipliers, own, float(run.kl[-LAST // 10 :].mean()), step, budget, found.trainings, note)

@@ -11,7 +11,7 @@ from benchmarks.arena.problems import Kind
 from benchmarks.arena.terms import Yardstick
 from benchmarks.arena.trajectory import THIN, Trajectory
 
-__all__ = ["CANNOT", "Answer", "Score", "judge", "running_mean", "settled", "steady"]
+__all__ = ["CANNOT", "Answer", "Score", "judge", "running_mean", "settled", "settled_of_itself", "steady"]
 
 WINDOW = 200
 """Steps of the mean that settles."""
@@ -106,6 +106,20 @@ def settled(means: Array, kappa: Array, window: int = WINDOW) -> int | None:
         window: Steps of a mean.
     """
     return steady(np.all(np.abs(means / kappa - 1) <= BAND, axis=1), window)
+
+
+def settled_of_itself(trajectory: Trajectory, yardstick: Yardstick, active: NDArray[np.bool_]) -> int | None:
+    """The step since which all running means stay within 5% of the run's own end, the mean of its last 300 steps.
+
+    Arguments:
+        trajectory: A run with fixed multipliers, which knows nothing of kappa.
+        yardstick: Of the problem.
+        active: The constraints that count, shape ``(rows,)``.
+    """
+    values = trajectory.values.astype(np.float64)
+    end = yardstick.in_kappa_units(values[-LAST:].mean(axis=0))
+    means = yardstick.in_kappa_units(running_mean(values))
+    return settled(means[:, active], end[active], min(WINDOW, len(values)))
 
 
 def judge(trajectory: Trajectory, yardstick: Yardstick, answer: Answer, kind: Kind) -> Score:

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from benchmarks.arena.ablation import ABLATION
 from benchmarks.arena.by_hand import by_hand
 from benchmarks.arena.contestants import CONTESTANTS, Contestant, Fixed, Setting, setting_name
-from benchmarks.arena.oracle import Oracle, consult, trained_at
+from benchmarks.arena.oracle import Oracle, active, consult, trained_at
 from benchmarks.arena.problems import PROBLEMS, SET_ASIDE
 from benchmarks.arena.rows import KEY, RowFile, claim
-from benchmarks.arena.scores import Answer, Score, judge
+from benchmarks.arena.scores import Answer, Score, judge, settled_of_itself
 from benchmarks.arena.terms import Terms, terms_of
 from benchmarks.arena.trajectory import Trajectory
 from benchmarks.arena.trial import run
@@ -152,6 +152,9 @@ def do(job: Job, folders: Folders) -> str:
             for steps in lengths:
                 part = trajectory if job.contestant == "by_hand" else trajectory.beginning(steps)
                 score = judge(part, terms.yardstick, answer, problem.kind)
+                if job.contestant == "oracle" and score.finite:
+                    own = settled_of_itself(part, terms.yardstick, active(oracle.multipliers))
+                    score = score._replace(settled=own)
                 scored.append((steps, score, score.success(problem.kind, oracle.budget), part.seconds))
         except Exception as error:
             empty = dict.fromkeys((*_SCORE_COLUMNS, "seconds"), "")

@@ -26,7 +26,7 @@ from benchmarks.arena.oracle import consult, search
 from benchmarks.arena.pool import run_all
 from benchmarks.arena.problems import PROBLEMS, SET_ASIDE, Problem
 from benchmarks.arena.rows import RowFile, claim
-from benchmarks.arena.scores import CANNOT, Answer, Score, judge, running_mean, steady
+from benchmarks.arena.scores import CANNOT, Answer, Score, judge, running_mean, settled_of_itself, steady
 from benchmarks.arena.terms import Measured, Terms, Yardstick, terms_of
 from benchmarks.arena.trajectory import Trajectory
 from benchmarks.arena.trial import run
@@ -96,6 +96,16 @@ def test_a_run_that_leaves_again_settles_when_it_comes_back_or_never() -> None:
     score = judge(made_up(errors), *one(0.1), "feasible")
     assert score.settled is None and not score.within and not score.success("feasible", 1000)
     assert judge(made_up(errors).beginning(900), *one(0.1), "feasible").settled == 820
+
+
+def test_fixed_multipliers_settle_at_an_end_of_their_own() -> None:
+    errors, second = constant(0.09), constant(0.2)
+    errors[:400], second[:700] = 0.2, 0.3
+    run, both = made_up(errors, second), yardstick(0.1, 0.1)
+    assert judge(made_up(errors), *one(0.1), "feasible").settled is None
+    alone = settled_of_itself(run, both, np.array([True, False]))
+    assert alone is not None and 560 < alone < 600
+    assert settled_of_itself(run, both, np.array([True, True])) > 850  # type: ignore[operator]
 
 
 def test_a_run_that_is_not_finite_fails() -> None:
