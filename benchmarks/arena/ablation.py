@@ -9,7 +9,8 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from benchmarks.arena.contestants import Entry, ours
+from benchmarks.arena.contestants import CONTESTANTS, Entry, Ours, ours
+from benchmarks.arena.terms import Measured
 from bridle import geco
 from bridle.constraints.base import START
 from bridle.geco import RULES, RowSettings, Rule, pi
@@ -43,8 +44,15 @@ def _with_long_average(state: State, c: Tensor, settings: RowSettings) -> dict[s
     return pi(state, c, settings._replace(alpha=settings.alpha**0.2))
 
 
-def _with(update: Callable[[State, Tensor, RowSettings], dict[str, Tensor]], normalize: bool = True) -> Rule:
-    return Rule(update, RULES["pi"].rate, RULES["pi"].registers, normalize)
+class _Divided(Ours):
+    """The loss divided by one plus the sum of the multipliers, so that gradients keep their size while these move."""
+
+    def loss(self, seen: Measured) -> Tensor:
+        return super().loss(seen) / (1 + self.multipliers.sum())
+
+
+def _with(update: Callable[[State, Tensor, RowSettings], dict[str, Tensor]]) -> Rule:
+    return Rule(update, RULES["pi"].rate, RULES["pi"].registers)
 
 
 ABLATION: dict[str, Entry] = {
@@ -53,7 +61,7 @@ ABLATION: dict[str, Entry] = {
     "no impatience": ours(_with(_without_impatience)),
     "no proportional part": ours(_with(_without_proportional_part)),
     "the long average": ours(_with(_with_long_average)),
-    "no division of the loss": ours(_with(pi, normalize=False)),
+    "the loss divided": Entry(lambda terms, moves: _Divided(terms), CONTESTANTS["bridle"].grid),
     "from the price": ours(RULES["pi"], 1 / START),
 }
 """The default rule, each time with one difference, by what that is: contestants that the final does not have."""

@@ -154,8 +154,9 @@ class DialledGECO(GECO):
     r"""GECO over a dial: minimises an objective subject to constraints whose bounds differ between images.
 
     The loss of a call is the mean over images of :math:`f_i + \sum_j \lambda_j(\kappa_i) C_{ij}`, each divided by
-    :math:`1 + \sum_j \lambda_j(\kappa_i)` where the rule says so. All promises of :class:`bridle.GECO` hold. A
-    constraint has a multiplier for each point of the dial: the last dimension of what :meth:`multipliers` gives.
+    :math:`1 + \sum_j \lambda_j(\kappa_i)`, so that tight and loose kappas have gradients of one size. All promises of
+    :class:`bridle.GECO` hold. A constraint has a multiplier for each point of the dial: the last dimension of what
+    :meth:`multipliers` gives.
 
     Arguments:
         constraints: Name to :class:`bridle.Constraint`, on values that are divided by their bound at each image's
@@ -224,8 +225,9 @@ class DialledGECO(GECO):
                 counts = weights.expand_as(sums).reshape(-1)
                 self._staged.add_(torch.cat((sums.reshape(-1), whole[:1], counts, whole[1:])))
         lagrangian = objective + (multiplier * ((value - bound) * per_unit)).sum(dim=1)
-        loss = lagrangian / (1 + multiplier.sum(dim=1)) if self.rule.normalize else lagrangian
         around = self.by_name((sums / weights).reshape(-1), torch.amax)
+        # A gradient grows with its multiplier: undivided the tightest kappas would drown the others.
+        loss = lagrangian / (1 + multiplier.sum(dim=1))
         return GECOOutput(loss.mean(), objective.detach().mean(), lagrangian.detach().mean(), around)
 
     @torch.no_grad()

@@ -163,14 +163,11 @@ class Rule:
             tensor. The limits of a constraint (``bounds``, ``max_log_step``) are applied to what it returns.
         rate: The default of ``Constraint.rate``.
         registers: Names of what it keeps beside ``log_multiplier`` and ``average``; each starts at zero.
-        normalize: Divide the loss by ``1 + sum(multipliers)``. The minimiser is the same, and the gradients that Adam
-            averages keep their size while the multipliers move.
     """
 
     update: Callable[[State, Tensor, RowSettings], dict[str, Tensor]]
     rate: float
     registers: tuple[str, ...] = ()
-    normalize: bool = False
 
 
 def algorithm1(state: State, c: Tensor, settings: RowSettings) -> dict[str, Tensor]:
@@ -231,7 +228,7 @@ def pi(state: State, c: Tensor, settings: RowSettings) -> dict[str, Tensor]:
 
 
 RULES: dict[str, Rule] = {
-    "pi": Rule(pi, rate=0.03, registers=("recent", "near", "steps", "trail"), normalize=True),
+    "pi": Rule(pi, rate=0.03, registers=("recent", "near", "steps", "trail")),
     "algorithm1": Rule(algorithm1, rate=1e-3),
 }
 
@@ -264,7 +261,7 @@ class GECO(nn.Module):
     r"""Minimises an objective subject to named constraints (Algorithm 1 of the paper, or another rule).
 
     The loss of a call is :math:`f + \sum_i \lambda_i C^t_i` with
-    :math:`C^t = C + \mathrm{stopgrad}(C_{ma} - C)`, divided by :math:`1 + \sum_i \lambda_i` where the rule says so.
+    :math:`C^t = C + \mathrm{stopgrad}(C_{ma} - C)`.
 
     Calling it is pure: it moves no multiplier and no average, and in training mode with gradients enabled it stages
     the detached values for the next :meth:`step`. Several calls before a step (gradient accumulation) and several
@@ -376,8 +373,7 @@ class GECO(nn.Module):
                 batch = torch.cat((c, objective.detach().float().reshape(1), self._one))
                 self._staged.add_(batch if weight is None else batch * weight)
         lagrangian = objective + (torch.dot(slope, value) + offset)
-        loss = lagrangian / (1 + multiplier.sum()) if self.rule.normalize else lagrangian
-        return GECOOutput(loss, objective.detach(), lagrangian.detach(), self.by_name(c, torch.amax))
+        return GECOOutput(lagrangian, objective.detach(), lagrangian.detach(), self.by_name(c, torch.amax))
 
     @torch.no_grad()
     def step(self, skip: bool | Tensor | None = None) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from bridle.geco import GECO, Constraint
+from bridle.geco import GECO, RULES, Constraint
 
 
 class PlainPI:
@@ -155,7 +155,5 @@ def test_pi_leaves_its_bound_as_soon_as_the_error_turns() -> None:
     assert geco.multipliers()["c"].item() == pytest.approx(10 * math.exp((error - 0.15) + 0.03 * error), rel=1e-4)
 
 
-def test_pi_is_the_default_and_divides_the_loss() -> None:
-    geco = GECO({"c": Constraint(upper=1.0, initial=3.0)})
-    out = geco(torch.tensor(8.0), c=torch.tensor(1.0))
-    assert out.loss.item() == pytest.approx(8 / (1 + 3))
+def test_pi_is_the_default() -> None:
+    assert GECO({"c": Constraint(upper=1.0)}).rule is RULES["pi"]
