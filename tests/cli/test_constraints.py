@@ -173,7 +173,7 @@ def test_the_rate_is_bounded_and_the_error_minimised() -> None:
     sigma = 0.5
     nll = ((r.x - x_hat).square().sum(dim=(1, 2, 3)) / (2 * sigma**2) + 32 * r.kl).mean()
     wanted = torch.autograd.grad(nll, (x_hat, kl))
-    got = torch.autograd.grad(out.loss * (1 + 32 * 7), (x_hat, kl))
+    got = torch.autograd.grad(out.loss, (x_hat, kl))
     for a, b in zip(got, wanted, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-8)
 

@@ -49,7 +49,7 @@ def test_the_kl_must_have_stopped_falling() -> None:
     assert end_of(lambda step: 10.0 * step**-0.08) is not None
     at, _ = end_of(lambda step: 10.0 + 20 * math.exp(-step / 1000), lambda step: 2 if step < 1000 else 1) or (0, 0)
     assert 5200 < at < 5800  # 20 (exp(-3/4 t) - exp(-11/12 t)) = 0.2 at t = 5.4 thousand
-    assert end_of(lambda step: 10.0 * step**0.2) is not None  # a KL that rises has
+    assert end_of(lambda step: 10.0 * step**0.2) is None and end_of(lambda step: 10.0 * step**0.08) is not None
 
 
 def test_the_last_mean_must_be_at_kappa() -> None:

@@ -13,11 +13,12 @@ __all__ = ["Until"]
 SHARE = 1 / 3
 """The part of the training for which no constraint may have been approaching."""
 
-FALL = 0.02
-"""What falls by less of itself over the half of that has stopped falling."""
+CHANGE = 0.02
+"""What changes by less of itself over the half of that has stopped falling. A rise is no end either: a model that takes
+something up has yet to find out what it can do without."""
 
 LITTLE = 0.01
-"""A KL that falls by less than this, in nats, has stopped falling, too: near zero it may go on halving for long."""
+"""A KL that changes by less than this, in nats, has stopped falling, too: near zero it may go on halving for long."""
 
 FINAL = 0.2
 """The part of a run in which the learning rate falls, and which follows when it is done."""
@@ -26,8 +27,8 @@ FINAL = 0.2
 class Until:
     """Watches a run's rows: it is done when all constraints are (:meth:`bridle.Judge.finished`), none of them was
     approaching in the last third of its steps, and the KL has stopped falling: its mean over the later half of that
-    third is less than 2%, or less than 0.01 nats, below that of the earlier half. Under the constraint ``kl``, which
-    holds the KL where it is, it is the error that must have stopped falling, by less than 2%.
+    third is less than 2%, or less than 0.01 nats, from that of the earlier half, below or above. Under the constraint
+    ``kl``, which holds the KL where it is, it is the error that must have stopped falling, by less than 2%.
 
     Its end lies a quarter later, so that the learning rate falls over the last fifth of the run as it does in any
     other; before, it was constant.
@@ -70,8 +71,8 @@ class Until:
         later = [value for at, value in self._minimised if at > middle]
         if not earlier or not later:
             return
-        fall = _mean(earlier) - _mean(later)
-        if fall <= FALL * _mean(earlier) or (not of_error and fall <= LITTLE):
+        change = abs(_mean(earlier) - _mean(later))
+        if change <= CHANGE * _mean(earlier) or (not of_error and change <= LITTLE):
             self.end = math.ceil(step / (1 - FINAL))
 
     def state(self) -> dict[str, Any]:
