@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from bridle.data import ImageFolder, SplitName
+from bridle.data import folder as module
 from bridle.data.image import image_side, read_image
 from bridle.errors import ConfigError
 
@@ -272,6 +273,41 @@ def test_files_that_are_no_image_are_skipped(tmp_path: Path, caplog: pytest.LogC
     assert len(warnings) == 1 and "\n" not in warnings[0]
     assert "3 of 8 files skipped" in warnings[0] and "0005.png: truncated" in warnings[0]
     assert any("5 images of 8x8, 1 channel," in message for message in caplog.messages)
+
+
+def test_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    _fill(tmp_path, 20)
+    (tmp_path / "notes.txt").write_text("no image")
+    first = ImageFolder(str(tmp_path))
+    values = [_values(first, name) for name in SPLITS]
+
+    def read(*arguments: object, **settings: object) -> None:
+        raise AssertionError("read again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "read_image", read)
+        patch.setattr(module, "image_side", read)
+        with caplog.at_level(logging.WARNING, "bridle"):
+            assert [_values(ImageFolder(str(tmp_path)), name) for name in SPLITS] == values
+        assert "1 of 21 files skipped" in caplog.messages[-1] and "notes.txt" in caplog.messages[-1]
+        with pytest.raises(AssertionError, match="read again"):
+            ImageFolder(str(tmp_path), size=4).split("train")
+    _save(tmp_path / "0003.png", np.full((8, 8), 250))
+    os.utime(tmp_path / "0003.png", (1, 1))
+    changed = ImageFolder(str(tmp_path))
+    assert sorted(value for name in SPLITS for value in _values(changed, name)) == [
+        *(i for i in range(20) if i != 3),
+        250,
+    ]
+
+
+def test_pixels_that_were_removed_are_decoded_anew(tmp_path: Path, nowhere: Path) -> None:
+    _fill(tmp_path / "images", 5)
+    _values(ImageFolder(str(tmp_path / "images")), "train")
+    pixels = list((nowhere / "decoded").glob("*.u8"))
+    assert [path.stat().st_size for path in pixels] == [5 * 64]  # one grey plane each, the colours are gone
+    pixels[0].unlink()
+    assert len(_values(ImageFolder(str(tmp_path / "images")), "train")) == 3
 
 
 def test_nothing_is_left(tmp_path: Path, refused: Refused) -> None:

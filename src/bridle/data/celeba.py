@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import time
 from functools import cached_property
 from pathlib import Path
 
@@ -12,9 +10,9 @@ import torch
 from torch import Tensor
 
 from bridle.data.base import DataSet, SplitName, TensorSplit
+from bridle.data.decoded import decode_once, fingerprint
 from bridle.data.files import Published, locate
 from bridle.data.image import check_settings, read_image
-from bridle.data.threads import attempt
 from bridle.errors import ConfigError, DataError
 
 __all__ = ["CelebA"]
@@ -26,15 +24,14 @@ _FOLDER = "img_align_celeba"
 _PARTITION = Published(name="CelebA", folder="celeba", files=("list_eval_partition.txt",))
 _ATTRIBUTES = "list_attr_celeba.txt"
 _PARTS: dict[SplitName, str] = {"train": "0", "validation": "1", "test": "2"}
-_CHUNK = 20_000
-_log = logging.getLogger("bridle")
 
 
 class CelebA(DataSet):
     """Photographs of faces (Liu et al., 2015), cropped to the central 148x148 and resized, three channels.
 
     The splits are the official partition: 162,770 images for training, 19,867 for validation and 19,962 for the test.
-    A split is decoded when it is first asked for, once, into memory: at 64x64 all three take 2.5 GB.
+    A split is decoded when it is first asked for, once, into the cache folder (``BRIDLE_CACHE``, or
+    ``~/.cache/bridle``), and read from there as it is needed: at 64x64 all three take 2.5 GB.
 
     Arguments:
         root: Folder that holds ``img_align_celeba/*.jpg``, ``list_eval_partition.txt`` and ``list_attr_celeba.txt``,
@@ -109,21 +106,16 @@ class CelebA(DataSet):
 
     def _read(self, part: SplitName, names: list[str]) -> Tensor:
         """uint8, shape ``(N, 3, size, size)``."""
-        images = torch.empty(len(names), 3, self.size, self.size, dtype=torch.uint8)
-        start = time.perf_counter()
+        folder = self._folder / _FOLDER
+        files = [folder / name for name in names]
+        key = fingerprint(("CelebA", CROP, self.size), folder, files)
+        return decode_once(f"CelebA: {part}", key, files, self._face, (3, self.size, self.size)).images
 
-        def fill(i: int) -> None:
-            # In place: the images do not fit into memory twice.
-            images[i] = read_image(self._folder / _FOLDER / names[i], self.size, 3, CROP)
-
-        for first in range(0, len(names), _CHUNK):
-            done = min(first + _CHUNK, len(names))
-            _, bad = attempt(fill, range(first, done))
-            if bad:
-                raise DataError(f"CelebA: {next(iter(bad.values()))}; unpack {_FOLDER}.zip again")
-            seconds = time.perf_counter() - start
-            _log.info("CelebA: %s: %s of %s images read in %.1f s", part, f"{done:,}", f"{len(names):,}", seconds)
-        return images
+    def _face(self, file: Path) -> Tensor:
+        try:
+            return read_image(file, self.size, 3, CROP)
+        except DataError as error:
+            raise DataError(f"CelebA: {error}; unpack {_FOLDER}.zip again") from error
 
 
 def _lines(path: Path) -> list[str]:

@@ -8,18 +8,19 @@ import os
 import time
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from bridle.data.base import DataSet, SplitName, TensorSplit
+from bridle.data.decoded import Decoded, decode_once, fingerprint, forget, mapped, recall, remember
 from bridle.data.image import FORMATS, LARGEST, check_settings, image_side, is_grey, number_held_out, read_image
 from bridle.data.threads import attempt
 from bridle.errors import ConfigError, DataError
 
 __all__ = ["ImageFolder", "image_files"]
 
+_PART = 1000
 _log = logging.getLogger("bridle")
 
 
@@ -29,7 +30,8 @@ class ImageFolder(DataSet):
     Ten per cent of the images each are held out for validation and for the test, at least one: they are taken in an
     order that depends on nothing but their paths below the folder. Of one or two images none can be spared: then all
     three splits are the same. Files that are no image, or damaged, are skipped with a warning; hidden ones without.
-    The images have no labels, and are held in memory.
+    The images have no labels. They are decoded once, into the cache folder (``BRIDLE_CACHE``, or ``~/.cache/bridle``),
+    and read from there as they are needed.
 
     Arguments:
         root: Folder of the images; required.
@@ -53,10 +55,9 @@ class ImageFolder(DataSet):
             raise ConfigError("ImageFolder needs --data.root, the folder of the images")
         start = time.perf_counter()
         root = Path(self.root).expanduser()
-        found = self._read(root, image_files(root))
-        images = torch.stack([found[path] for path in sorted(found, key=lambda path: _rank(path.relative_to(root)))])
-        if self.channels is None and is_grey(images):
-            images = images[:, :1].contiguous()
+        # In the order of the splits, which so are slices.
+        paths = sorted(image_files(root), key=lambda path: _rank(path.relative_to(root)))
+        images = self._images(root, paths)
         count, channels, size, _ = images.shape
         _log.info(
             "%s: %s of %dx%d, %d channel%s, read in %.1f s",
@@ -78,23 +79,45 @@ class ImageFolder(DataSet):
             "test": TensorSplit(images[held_out : 2 * held_out]),
         }
 
-    def _read(self, root: Path, paths: list[Path]) -> dict[Path, Tensor]:
-        """The images that can be read, all of one size, by path; at least one."""
-        sides, skipped = attempt(image_side, paths)
-        images: dict[Path, Tensor] = {}
-        size = None
+    def _images(self, root: Path, paths: list[Path]) -> Tensor:
+        """The images that can be read, all of one size, in the order of their paths; at least one."""
+        key = fingerprint(("ImageFolder", str(root.resolve()), self.size, self.channels), root, paths)
+        known = recall(key)
+        found = None if known is None else mapped(known["pixels"], known["shape"])
+        if known is None or found is None:
+            known, found = self._decode(root, paths, key)
+            remember(key, known)
+        if known["skipped"]:
+            _log.warning(
+                "%s: %d of %s skipped; %s", root, known["skipped"], _plural(len(paths), "file"), known["first"]
+            )
+        return found.images
+
+    def _decode(self, root: Path, paths: list[Path], key: str) -> tuple[dict[str, Any], Decoded]:
+        """What is to be remembered of the images, and they themselves."""
+        sides, refused = attempt(image_side, paths)
+        skipped = {path: str(error) for path, error in refused.items()}
+        shape, pixels, found = (self.channels or 3, 0, 0), "", None
         # The size is that of the smallest image; if that one's pixels prove damaged, they are all read anew.
-        while sides and size != (chosen := self.size or min(LARGEST, *sides.values())):
-            size = chosen
-            images, damaged = attempt(partial(read_image, size=size, channels=self.channels or 3), sides)
-            skipped |= damaged
-            sides = {path: side for path, side in sides.items() if path in images}
-        first = next((str(skipped[path]) for path in paths if path in skipped), "")
-        if not images:
+        while sides and shape[1] != (size := self.size or min(LARGEST, *sides.values())):
+            if found is not None:
+                forget(pixels)
+            shape, pixels, sources = (shape[0], size, size), f"{key}-{size}", list(sides)
+            read = partial(read_image, size=size, channels=shape[0])
+            found = decode_once(str(root), pixels, sources, read, shape, skip=True)
+            for place, reason in found.refused.items():
+                skipped[sources[place]] = reason
+                del sides[sources[place]]
+        first = skipped[min(skipped)] if skipped else ""
+        if found is None or not len(found.images):
             raise DataError(f"{root}: no image that can be read among its {_plural(len(paths), 'file')}; {first}")
-        if skipped:
-            _log.warning("%s: %d of %s skipped; %s", root, len(skipped), _plural(len(paths), "file"), first)
-        return images
+        images = found.images
+        if self.channels is None and all(is_grey(part) for part in images.split(_PART)):
+            shape, colour = (1, *shape[1:]), pixels
+            pixels = f"{colour}-grey"
+            found = decode_once(str(root), pixels, range(len(images)), lambda i: images[i, :1], shape)
+            forget(colour)
+        return {"pixels": pixels, "shape": shape, "skipped": len(skipped), "first": first}, found
 
 
 def image_files(root: Path) -> list[Path]:
