@@ -13,8 +13,8 @@ from benchmarks.arena.contestants import CONTESTANTS, PEERS, setting_name
 from benchmarks.arena.pool import Task, run_all
 from benchmarks.arena.problems import PROBLEMS
 from benchmarks.arena.table import write_table
-from benchmarks.arena.tuning import ablation_jobs, at_edge, best_setting, final_jobs, tuning_jobs
-from benchmarks.arena.work import Folders, Job, consult_oracle, do
+from benchmarks.arena.tuning import ablation_jobs, at_edge, best_setting, final_jobs, priced_lengths, tuning_jobs
+from benchmarks.arena.work import Folders, Job, consult_oracle, do, find_price
 from bridle.errors import BridleError, ConfigError
 
 FINALISTS = (*CONTESTANTS, "by_hand", "oracle")
@@ -60,7 +60,14 @@ def _tasks(options: argparse.Namespace, folders: Folders) -> list[Task]:
     if options.command == "oracle":
         known = folders.oracle.read()
         names = [name for name in PROBLEMS if (name,) not in known and _chosen(name, options.only)]
-        return [(name, partial(consult_oracle, name, folders)) for name in names]
+        priced = folders.prices.read()
+        lengths = [(name, steps) for name, steps in priced_lengths(folders) if _chosen(name, options.only)]
+        budgets: list[Task] = [(name, partial(consult_oracle, name, folders)) for name in names]
+        return budgets + [
+            (f"{name}, {steps} steps", partial(find_price, name, steps, folders))
+            for name, steps in lengths
+            if (name, str(steps)) not in priced
+        ]
     if options.command == "tune":
         jobs = [job for job in tuning_jobs(folders) if _wanted(job, options.only)]
     elif options.command == "ablate":
@@ -101,7 +108,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.arena", description="The judge of multiplier rules.")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, what in (
-        ("oracle", "find each problem's right multiplier and its budget; once, before all else"),
+        (
+            "oracle",
+            "find each problem's budget, and its right multiplier for each number of steps; once, before all else",
+        ),
         ("tune", "find each peer's best setting, in rounds over the tuning problems"),
         ("ablate", "run our rule without each of its parts on the tuning problems"),
         ("final", "run every contestant at its best setting on all problems and seeds"),

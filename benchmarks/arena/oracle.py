@@ -136,7 +136,7 @@ def consult(
 
     Arguments:
         problem: What is trained.
-        train: Trains :attr:`Problem.oracle_steps` steps with fixed multipliers.
+        train: Trains a fixed number of steps with fixed multipliers.
         yardstick: Of the problem.
         price: Multipliers that say what is small.
         first: A guess, such as what a controller ended at. It decides how long the search takes, not what is right.

@@ -11,7 +11,7 @@ from benchmarks.arena.problems import Kind
 from benchmarks.arena.terms import Yardstick
 from benchmarks.arena.trajectory import THIN, Trajectory
 
-__all__ = ["CANNOT", "Answer", "Score", "judge", "running_mean", "settled", "settled_of_itself", "steady"]
+__all__ = ["CANNOT", "Answer", "Score", "judge", "lagrangian", "running_mean", "settled", "settled_of_itself", "steady"]
 
 WINDOW = 200
 """Steps of the mean that settles."""
@@ -45,11 +45,11 @@ class Score(NamedTuple):
     ``finite``: no loss was infinite or NaN. ``settled``: the step since which every constraint is settled or slack,
     None if it is not. ``accuracy``: the greatest ``|value / kappa - 1|`` of the last 200 steps over constraints that
     are not slack, NaN without such. ``value``: that of the constraint concerned (of the first without such), in kappa's
-    units. ``kl``: nats, mean of the last 300 steps. ``lagrangian``: ``KL + lambda C`` of the same, with the oracle's
-    multipliers for everyone. ``within``: whether every value is within 5% of kappa, or slack, at the end, so that rates
-    can be compared. ``overshoot``: the highest multiplier over the final one (the mean of the last 200 steps), the
-    greatest over constraints that are not slack. ``multiplier``: the final one of the first constraint. ``state``: what
-    the contestant said last. ``alarms``: how often it said that kappa cannot be met.
+    units. ``kl``: nats, mean of the last 300 steps; ``c``: the relative constraints, means of the same. ``within``:
+    whether every value is within 5% of kappa, or slack, at the end, so that rates can be compared. ``overshoot``: the
+    highest multiplier over the final one (the mean of the last 200 steps), the greatest over constraints that are not
+    slack. ``multiplier``: the final one of the first constraint. ``state``: what the contestant said last. ``alarms``:
+    how often it said that kappa cannot be met.
     """
 
     finite: bool
@@ -57,7 +57,7 @@ class Score(NamedTuple):
     accuracy: float
     value: float
     kl: float
-    lagrangian: float
+    c: tuple[float, ...]
     within: bool
     overshoot: float
     multiplier: float
@@ -133,7 +133,7 @@ def judge(trajectory: Trajectory, yardstick: Yardstick, answer: Answer, kind: Ki
     alarms = 0 if kind == CANNOT else sum(said == CANNOT for said in trajectory.states)
     if not finite:
         nan = float("nan")
-        return Score(False, None, nan, nan, nan, nan, False, nan, nan, state, alarms)
+        return Score(False, None, nan, nan, nan, (), False, nan, nan, state, alarms)
 
     window = min(WINDOW, trajectory.steps)
     measured = running_mean(trajectory.values.astype(np.float64), window)
@@ -157,7 +157,6 @@ def judge(trajectory: Trajectory, yardstick: Yardstick, answer: Answer, kind: Ki
     counted = np.abs(off[-1]) if kind != CANNOT else np.maximum(worse[-1], 0)
     worst = int(np.argmax(np.where(active, counted, -1)))
     last_c = trajectory.values[-LAST:].astype(np.float64).mean(axis=0) / yardstick.bound - 1
-    priced = np.where(np.isfinite(answer.multipliers), answer.multipliers, 0)
     with np.errstate(divide="ignore", invalid="ignore"):
         overshoot = np.abs(trajectory.multipliers).max(axis=0) / np.abs(final_multipliers)
     return Score(
@@ -166,13 +165,23 @@ def judge(trajectory: Trajectory, yardstick: Yardstick, answer: Answer, kind: Ki
         accuracy=float(counted[worst]) if active.any() else float("nan"),
         value=float(means[-1, worst]),
         kl=kl,
-        lagrangian=kl + float(priced @ last_c),
+        c=tuple(last_c.tolist()),
         within=bool((in_band[-1] | is_slack).all()),
         overshoot=float(overshoot[active].max()) if active.any() else float("nan"),
         multiplier=float(final_multipliers[0]),
         state=state,
         alarms=alarms,
     )
+
+
+def lagrangian(kl: float, c: Array, multipliers: Array) -> float:
+    """``KL + lambda C``, nats: what a run pays at the end, with the same multipliers for everyone.
+
+    Example:
+        >>> lagrangian(10.0, np.array([0.02, -0.5]), np.array([30.0, 0.0]))
+        10.6
+    """
+    return kl + float(multipliers @ c)
 
 
 def _last(thinned: NDArray[np.float32], steps: int) -> NDArray[np.float32]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.arena.ablation import ABLATION
 from benchmarks.arena.contestants import CONTESTANTS, OURS, PEERS, setting_name
@@ -14,10 +15,11 @@ from benchmarks.arena.intervals import Estimate, bootstrap, geometric_mean, wils
 from benchmarks.arena.plots import draw_dynamics, draw_failures, draw_profile, draw_success
 from benchmarks.arena.problems import PROBLEMS, SET_ASIDE
 from benchmarks.arena.rows import Row
+from benchmarks.arena.scores import lagrangian
 from benchmarks.arena.terms import terms_of
 from benchmarks.arena.trajectory import Trajectory
 from benchmarks.arena.tuning import LONGER, SEEDS, at_edge, best_setting, settle_steps
-from benchmarks.arena.work import Folders, Job, oracle_of, trajectory_file
+from benchmarks.arena.work import Folders, Job, oracle_of, price_of, trajectory_file
 from bridle.errors import ConfigError
 from bridle.files import write_whole
 
@@ -34,11 +36,12 @@ SHOWN_SETTINGS = ({"scale": "sum", "nu": 1e-3}, {"scale": "mean", "nu": 0.3}, {"
 @dataclass(frozen=True)
 class _Results:
     """The rows of the final: ``short`` at the budget and ``long`` at four times it, by contestant, problem and seed;
-    and the setting of each contestant."""
+    the setting of each contestant; and the right multipliers by problem and steps."""
 
     short: dict[tuple[str, str, int], Row]
     long: dict[tuple[str, str, int], Row]
     settings: dict[str, str]
+    prices: dict[tuple[str, str], NDArray[np.float64]]
 
     def of(self, contestant: str, problems: Sequence[str]) -> list[Row]:
         keys = [(contestant, problem, seed) for problem in problems for seed in SEEDS]
@@ -57,7 +60,7 @@ class _Results:
 
     def excess(self, contestant: str, problems: Sequence[str], longer: bool) -> list[float]:
         """``KL + lambda C`` over the oracle's of the same seed and length, less one, where every value is within 5%
-        of kappa and the problem is feasible."""
+        of kappa and the problem is feasible; lambda is the oracle's at that length."""
         rows = self.long if longer else self.short
         shares = []
         for problem in problems:
@@ -65,8 +68,12 @@ class _Results:
                 row, right = rows.get((contestant, problem, seed)), rows.get(("oracle", problem, seed))
                 feasible = PROBLEMS[problem].kind == "feasible"
                 if feasible and row is not None and right is not None and row["within"] == "1" == right["finite"]:
-                    shares.append(float(row["lagrangian"]) / float(right["lagrangian"]) - 1)
+                    shares.append(self._lagrangian(row) / self._lagrangian(right) - 1)
         return shares
+
+    def _lagrangian(self, row: Row) -> float:
+        c = np.array([float(number) for number in row["c"].split(";")])
+        return lagrangian(float(row["kl"]), c, self.prices[row["problem"], row["steps"]])
 
 
 def write_table(folders: Folders) -> str:
@@ -115,7 +122,10 @@ def _results(folders: Folders) -> _Results:
                     if row is not None:
                         by_length[contestant, problem, seed] = row
                         settings[contestant] = setting_name(setting)
-    return _Results(short, long, settings)
+    prices = {key: price_of(key[0], int(key[1]), folders) for key in folders.prices.read()}
+    return _Results(
+        short, long, settings, {(name, steps): price for (name, steps), price in prices.items() if price is not None}
+    )
 
 
 def _scores(results: _Results, contestants: Sequence[str], problems: Sequence[str]) -> str:
@@ -208,7 +218,7 @@ def _ablation(results: _Results) -> str:
         if not rows:
             continue
         names = [row["problem"] for row in rows]
-        first = _Results({key: row for key, row in results.short.items() if key[2] == SEEDS[0]}, {}, {})
+        first = _Results({key: row for key, row in results.short.items() if key[2] == SEEDS[0]}, {}, {}, results.prices)
         excess = first.excess(name, names, longer=False)
         cells = [
             str(len(rows)),
@@ -296,7 +306,10 @@ def _shown_runs(folders: Folders) -> dict[str, Trajectory]:
         if setting in SHOWN_SETTINGS
     }
     jobs["bridle"] = Job(SHOWN, "bridle", best_setting("bridle", folders))
-    fixed = {"multipliers": f"{oracle.multipliers[0]:.6g}"}
+    price = price_of(SHOWN, oracle.budget, folders)
+    if price is None:
+        return {}
+    fixed = {"multipliers": f"{price[0]:.6g}"}
     jobs["the right multiplier from the first step"] = Job(SHOWN, "fixed", fixed)
     files = {name: trajectory_file(job, oracle.budget, folders) for name, job in jobs.items()}
     if not all(file.exists() for file in files.values()):

@@ -23,6 +23,7 @@ __all__ = [
     "at_edge",
     "best_setting",
     "final_jobs",
+    "priced_lengths",
     "settle_steps",
     "tuning_jobs",
 ]
@@ -66,8 +67,20 @@ def final_jobs(folders: Folders, contestants: Sequence[str]) -> list[Job]:
                     continue
                 longer = aside and seed == SEEDS[0] and contestant in (*OURS, "oracle")
                 lengths = (budget, LONGER * budget) if longer else (budget,)
-                jobs.append(Job(name, contestant, settings[contestant], seed, lengths))
+                # The oracle's multipliers are others where a run is longer, so that none is the beginning of another.
+                runs = [(steps,) for steps in lengths] if contestant == "oracle" else [lengths]
+                jobs += [Job(name, contestant, settings[contestant], seed, run) for run in runs]
     return jobs
+
+
+def priced_lengths(folders: Folders) -> list[tuple[str, int]]:
+    """The problems, and numbers of steps, for which right multipliers are needed to judge rates."""
+    jobs = final_jobs(folders, ["oracle"])
+    return [(job.problem, steps) for job in jobs if job.seed == SEEDS[0] and _feasible(job) for steps in job.lengths]
+
+
+def _feasible(job: Job) -> bool:
+    return PROBLEMS[job.problem].kind == "feasible"
 
 
 def ablation_jobs(folders: Folders) -> list[Job]:

@@ -21,7 +21,7 @@ from benchmarks.arena.trajectory import Trajectory
 from benchmarks.arena.trial import run
 from bridle.errors import ConfigError
 
-__all__ = ["Folders", "Job", "consult_oracle", "do", "oracle_of", "trajectory_file"]
+__all__ = ["Folders", "Job", "consult_oracle", "do", "find_price", "oracle_of", "price_of", "trajectory_file"]
 
 Array = NDArray[np.float64]
 
@@ -37,6 +37,7 @@ _ORACLE_COLUMNS = (
     "note",
     "status",
 )
+_PRICE_COLUMNS = ("problem", "steps", "multipliers", "values", "kl", "trainings", "note", "status")
 _SCORE_COLUMNS = (
     "success",
     "settled",
@@ -45,7 +46,7 @@ _SCORE_COLUMNS = (
     "value",
     "within",
     "kl",
-    "lagrangian",
+    "c",
     "overshoot",
     "multiplier",
     "state",
@@ -67,6 +68,11 @@ class Folders:
     def oracle(self) -> RowFile:
         """The oracle's answers and the budgets, a row a problem."""
         return RowFile(self.results / "oracle.csv", _ORACLE_COLUMNS, ("problem",))
+
+    @property
+    def prices(self) -> RowFile:
+        """The right multipliers of trainings of other lengths, a row a problem and length."""
+        return RowFile(self.results / "prices.csv", _PRICE_COLUMNS, ("problem", "steps"))
 
     @property
     def rows(self) -> RowFile:
@@ -96,24 +102,40 @@ class Job:
 
 
 def consult_oracle(name: str, folders: Folders) -> str:
-    """Finds the oracle's multipliers of a problem and writes their row, unless it is there; what became of it in one
-    line. Its trainings are kept, so that a search that was broken off goes on where it was."""
-    with claim(folders.out / "claims", ("oracle", name)) as mine:
-        if not mine or (name,) in folders.oracle.read():
+    """Finds the oracle's multipliers of a problem and writes their row, with the budget, unless it is there; what
+    became of it in one line. Its trainings are kept, so that a search that was broken off goes on where it was."""
+    return _search(name, PROBLEMS[name].oracle_steps, folders.oracle, "oracle_steps", (name,), folders)
+
+
+def find_price(name: str, steps: int, folders: Folders) -> str:
+    """Finds the right multipliers of a training of so many steps: the longer it is, the lower they are, since the model
+    gets better at both rate and error. Writes their row as :func:`consult_oracle` does."""
+    return _search(name, steps, folders.prices, "steps", (name, str(steps)), folders)
+
+
+def _search(name: str, steps: int, file: RowFile, steps_column: str, key: tuple[str, ...], folders: Folders) -> str:
+    with claim(folders.out / "claims", (file.path.stem, *key)) as mine:
+        if not mine or key in file.read():
             return "in other hands"
-        row: dict[str, object] = {**dict.fromkeys(_ORACLE_COLUMNS, ""), "problem": name, "status": "ok"}
+        row: dict[str, object] = {**dict.fromkeys(file.columns, ""), "problem": name, "status": "ok"}
+        row[steps_column] = steps
         try:
-            oracle = _consulted(name, folders)
+            oracle = _consulted(name, steps, folders)
         except Exception as error:
             row["status"] = _failure(error)
         else:
-            row |= {k: v for k, v in oracle._asdict().items() if k in _ORACLE_COLUMNS}
+            row |= {k: v for k, v in oracle._asdict().items() if k in file.columns}
             row |= {"multipliers": _joined(oracle.multipliers), "values": _joined(oracle.value)}
-            row["oracle_steps"] = PROBLEMS[name].oracle_steps
-        folders.oracle.append(row)
+        file.append(row)
         if row["status"] != "ok":
             return str(row["status"])
-        return f"multiplier {row['multipliers']}, settled {row['settled']} {row['note']}"
+        return f"multiplier {row['multipliers']}, {oracle.trainings} trainings {row['note']}"
+
+
+def price_of(name: str, steps: int, folders: Folders) -> Array | None:
+    """The right multipliers of a training of so many steps, shape ``(rows,)``; None where they are not known yet."""
+    row = folders.prices.read().get((name, str(steps)))
+    return None if row is None or row["status"] != "ok" else _split(row["multipliers"])
 
 
 def oracle_of(name: str, folders: Folders) -> Oracle | None:
@@ -142,6 +164,12 @@ def do(job: Job, folders: Folders) -> str:
         oracle = oracle_of(job.problem, folders)
         if oracle is None:
             raise ConfigError(f"{job.problem} has no budget yet: run the command oracle first")
+        if job.contestant == "oracle" and PROBLEMS[job.problem].kind == "feasible":
+            for steps in lengths:
+                if price_of(job.problem, steps, folders) is None:
+                    raise ConfigError(
+                        f"{job.problem} has no multiplier for {steps} steps: run the command oracle first"
+                    )
         problem, terms = PROBLEMS[job.problem], terms_of(job.problem)
         answer = Answer(oracle.multipliers, oracle.value)
         common: dict[str, object] = dict(zip(KEY[:-1], job.key(0)[:-1], strict=True))
@@ -162,7 +190,7 @@ def do(job: Job, folders: Folders) -> str:
                 folders.rows.append({**common, **empty, "steps": steps, "status": _failure(error)})
             return _failure(error)
         for steps, score, success, seconds in scored:
-            cells = score._asdict() | {"success": success, "seconds": seconds}
+            cells = score._asdict() | {"c": _joined(score.c), "success": success, "seconds": seconds}
             folders.rows.append({**common, **cells, "steps": steps, "status": "ok"})
         return _told(scored[0][1])
 
@@ -187,23 +215,25 @@ def _made(job: Job, oracle: Oracle, terms: Terms, steps: int, folders: Folders) 
 
         return _kept(job, steps, folders, lambda: by_hand(train, price, terms.yardstick.bound, good))
     if job.contestant == "oracle":
-        return _fixed(job.problem, trained_at(oracle.multipliers, price), job.seed, steps, folders)
+        right = price_of(job.problem, steps, folders) if PROBLEMS[job.problem].kind == "feasible" else None
+        multipliers = trained_at(oracle.multipliers if right is None else right, price)
+        return _fixed(job.problem, multipliers, job.seed, steps, folders)
     entry = (CONTESTANTS | ABLATION)[job.contestant]
     return _trained(job, lambda terms: entry.make(terms, **job.setting), steps, folders)
 
 
-def _consulted(name: str, folders: Folders) -> Oracle:
+def _consulted(name: str, steps: int, folders: Folders) -> Oracle:
     problem, terms = PROBLEMS[name], terms_of(name)
     price = terms.price.double().numpy()
 
     def train(multipliers: Array) -> Trajectory:
-        return _fixed(name, multipliers, 0, problem.oracle_steps, folders)
+        return _fixed(name, multipliers, 0, steps, folders)
 
     first = price
     if problem.kind != "cannot be met":
         job = Job(name, "bridle", CONTESTANTS["bridle"].grid[0])
         entry = CONTESTANTS["bridle"]
-        guess = _trained(job, lambda terms: entry.make(terms, **job.setting), problem.oracle_steps, folders)
+        guess = _trained(job, lambda terms: entry.make(terms, **job.setting), steps, folders)
         ended = guess.multipliers[-50:].astype(np.float64).mean(axis=0)
         first = np.where(np.isfinite(ended), ended, price)
     return consult(problem, train, terms.yardstick, price, first)

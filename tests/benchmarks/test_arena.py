@@ -30,7 +30,7 @@ from benchmarks.arena.scores import CANNOT, Answer, Score, judge, running_mean, 
 from benchmarks.arena.terms import Measured, Terms, Yardstick, terms_of
 from benchmarks.arena.trajectory import Trajectory
 from benchmarks.arena.trial import run
-from benchmarks.arena.work import Folders, Job, consult_oracle, do, oracle_of
+from benchmarks.arena.work import Folders, Job, consult_oracle, do, find_price, oracle_of, price_of
 from bridle.errors import ConfigError
 from bridle.geco import RULES
 
@@ -116,10 +116,11 @@ def test_a_run_that_is_not_finite_fails() -> None:
     assert judge(made_up(errors).beginning(990), *one(0.1), "feasible").success("feasible", 1000)
 
 
-def test_the_lagrangian_is_priced_by_the_oracle_and_not_by_the_run() -> None:
-    score = judge(made_up(constant(0.102), kl=10.0, multiplier=99.0), *one(0.1, right=30.0), "feasible")
-    assert score.lagrangian == pytest.approx(10 + 30 * (1.02**2 - 1), rel=1e-4)
-    assert score.kl == pytest.approx(10)
+def test_rate_and_constraints_are_means_of_the_last_300_steps() -> None:
+    errors = constant(0.102)
+    errors[:700] = 0.3
+    score = judge(made_up(errors, kl=10.0), *one(0.1), "feasible")
+    assert score.c == pytest.approx((1.02**2 - 1,), rel=1e-4) and score.kl == pytest.approx(10)
 
 
 def test_the_overshoot_is_the_highest_multiplier_over_the_final_one() -> None:
@@ -455,11 +456,20 @@ def test_from_the_oracle_to_the_table(
     assert consult_oracle(CHEAPEST, folders) == "in other hands"
 
     assert {job.lengths for job in tuning.final_jobs(folders, ["bridle"])} == {(oracle.budget,)}
+    assert tuning.priced_lengths(folders) == [(CHEAPEST, oracle.budget)]
     with monkeypatch.context() as patch:
         patch.setattr(tuning, "SET_ASIDE", {CHEAPEST})
         jobs = tuning.final_jobs(folders, ["bridle", "by_hand", "oracle"])
-    first, later = (oracle.budget, 4 * oracle.budget), (oracle.budget,)
-    assert [job.lengths for job in jobs] == [first, later, first, *[later] * 4]
+        lengths = tuning.priced_lengths(folders)
+    short, long = (oracle.budget,), (4 * oracle.budget,)
+    assert [job.lengths for job in jobs] == [short + long, short, short, long, *[short] * 4]
+    assert lengths == [(CHEAPEST, *short), (CHEAPEST, *long)]
+    with pytest.raises(ConfigError, match="run the command oracle first"):
+        do(jobs[2], folders)
+    for name, steps in lengths:
+        find_price(name, steps, folders)
+        price = price_of(name, steps, folders)
+        assert price is not None and price[0] == pytest.approx(8, rel=0.025)
     for job in jobs:
         do(job, folders)
     rows = folders.rows.read()
@@ -577,6 +587,7 @@ def test_the_figure_of_the_dynamics(folders: Folders, monkeypatch: pytest.Monkey
     consult_oracle(CHEAPEST, folders)
     oracle = oracle_of(CHEAPEST, folders)
     assert oracle is not None
+    find_price(CHEAPEST, oracle.budget, folders)
     shown = [("oracle", {}), ("bridle", CONTESTANTS["bridle"].grid[0]), ("algorithm1", table.SHOWN_SETTINGS[0])]
     for contestant, setting in shown:
         assert not (folders.results / "dynamics.png").exists()
