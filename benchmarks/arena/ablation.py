@@ -35,6 +35,11 @@ def _without_impatience(state: State, c: Tensor, settings: RowSettings) -> dict[
         return pi(state, c, settings)
 
 
+def _without_haste(state: State, c: Tensor, settings: RowSettings) -> dict[str, Tensor]:
+    with patch.multiple(geco, _LASTS=math.inf):
+        return pi(state, c, settings)
+
+
 def _without_proportional_part(state: State, c: Tensor, settings: RowSettings) -> dict[str, Tensor]:
     new = pi(state, c, settings)
     return new | {"log_multiplier": new["log_multiplier"] - (new["near"] - state["near"])}
@@ -59,6 +64,7 @@ ABLATION: dict[str, Entry] = {
     "no patience, no waiting": ours(_with(_without_limits)),
     "no waiting": ours(_with(_without_waiting)),
     "no impatience": ours(_with(_without_impatience)),
+    "no haste where an error lasts": ours(_with(_without_haste)),
     "no proportional part": ours(_with(_without_proportional_part)),
     "the long average": ours(_with(_with_long_average)),
     "the loss divided": Entry(lambda terms, moves: _Divided(terms), CONTESTANTS["bridle"].grid),

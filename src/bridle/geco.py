@@ -177,6 +177,7 @@ def algorithm1(state: State, c: Tensor, settings: RowSettings) -> dict[str, Tens
 
 
 _FAR = 0.15  # of the error asinh(C): a value 15% off its bound
+_LASTS = 100.0  # steps after which an error that keeps its sign moves the multiplier faster
 _HEAD_START = 30.0  # steps in which a multiplier may double
 _DEAR = math.log(64)  # of a multiplier over its start: twice the price of a constraint that starts at 1/32 of it
 _TOO_DEAR = math.log(256)  # eight times that price
@@ -188,11 +189,13 @@ _STANDS = 0.2  # the share of the error below which a fall, in e-fold time, is n
 def pi(state: State, c: Tensor, settings: RowSettings) -> dict[str, Tensor]:
     """A proportional-integral controller of ``log(multiplier)`` on the error ``e = asinh(C)``, patient while it learns.
 
-    ``e`` is that of an average five times shorter than the paper's. The change is ``rate * e``, with ``e`` clipped to
-    [-1, 1], and ``p - previous p``, with ``p`` the same clipped to [-0.15, 0.15]. Above the start, and while the bound
-    is violated, t the steps since that began, the first part is at most ``k / (t + 30)``. k is 1, so that the
-    multiplier grows no faster than time: pressed harder, a model that has yet to learn takes up latents that it hardly
-    gives back later, and the overshoot is paid for in rate. Two exceptions where ``e`` is above 0.15:
+    ``e`` is that of an average five times shorter than the paper's, and t the steps since its sign changed. The change
+    is ``rate * e``, with ``e`` clipped to [-1, 1], and ``p - previous p``, with ``p`` the same clipped to
+    [-0.15, 0.15]. From t = 100 on the first part is t / 100 times as large: an error that lasts is no noise, and after
+    an overshoot the multiplier may have far to fall. Above the start, and while the bound is violated, it is at most
+    ``k / (t + 30)``. k is 1, so that the multiplier grows no faster than time: pressed harder, a model that has yet to
+    learn takes up latents that it hardly gives back later, and the overshoot is paid for in rate. Two exceptions where
+    ``e`` is above 0.15:
 
     - k is 0 where ``multiplier * (1 + C)``, what a value pays that falls e-fold, is above 64 times the start, and the
       error falls at a pace, while t grows e-fold, at which it is zero in four times the steps: it gets there by itself.
@@ -216,7 +219,7 @@ def pi(state: State, c: Tensor, settings: RowSettings) -> dict[str, Tensor]:
     waits = far & ~stands & (above + recent.clamp_min(0).log1p() > patient)
     stuck = far & stands & (steps > _PATIENCE)
     limit = ((1 + 2 * stuck) / time).masked_fill(waits, 0).masked_fill(above < 0, math.inf)
-    integral = (settings.rate * error.clamp(-1, 1)).minimum(limit)
+    integral = (settings.rate * (steps / _LASTS).clamp_min(1) * error.clamp(-1, 1)).minimum(limit)
     return {
         "average": average,
         "recent": recent,

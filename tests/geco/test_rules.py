@@ -13,7 +13,8 @@ from bridle.geco import GECO, RULES, Constraint
 
 
 class PlainPI:
-    """log(multiplier) of one bound, started at 1: the error, plus a sum whose terms fall as 1 / t while violated."""
+    """log(multiplier) of one bound, started at 1: the error, plus a sum whose terms grow with the time that an error
+    lasts, but fall as 1 / t while the bound is violated."""
 
     def __init__(self, rate: float, alpha: float) -> None:
         self.rate, self.alpha = rate, alpha
@@ -27,7 +28,7 @@ class PlainPI:
         self.steps = self.steps + 1 if near * self.near > 0 else 0
         lag = 80 + self.steps / 4
         self.trail = error if self.steps == 0 else self.trail + (error - self.trail) / lag
-        change = self.rate * min(max(error, -1.0), 1.0)
+        change = self.rate * max(1, self.steps / 100) * min(max(error, -1.0), 1.0)
         if error > 0 and self.log >= 0:
             pace = (self.trail - error) * (self.steps + 30) / lag
             stuck = error > 0.15 and self.steps > 1000 and pace < error / 5
@@ -36,7 +37,7 @@ class PlainPI:
             soon, falls = pace * math.log(4) > error, pace >= error / 5
             if error > 0.15 and ((soon and offer > 64) or (falls and offer > 256)):
                 change = 0.0
-        self.log += change + near - self.near
+        self.log = min(max(self.log + change + near - self.near, -87.0), 88.0)  # as far as float32 goes
         self.near = near
         return self.log
 
