@@ -126,5 +126,11 @@ def accelerator_for(config: TrainConfig) -> Accelerator:
 
 
 def seed_step(seed: int, step: int, rank: int = 0) -> None:
-    """Seeds torch's generator for all that a step draws in a process."""
-    torch.manual_seed(zlib.crc32(f"{seed} {step} {rank}".encode()))
+    """Seeds torch's generators for all that a step draws in a process."""
+    number = zlib.crc32(f"{seed} {step} {rank}".encode())
+    if torch.accelerator.is_available():
+        torch.manual_seed(number)
+    else:
+        # manual_seed() would note the seed, with a traceback, for every kind of device that is not there: half a
+        # millisecond.
+        torch.default_generator.manual_seed(number)
