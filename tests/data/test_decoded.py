@@ -183,21 +183,21 @@ def test_a_cache_folder_that_cannot_be_made(nowhere: Path, refused: Refused) -> 
 
 
 def test_a_key_is_of_settings_and_files(tmp_path: Path, refused: Refused) -> None:
-    files = [tmp_path / name for name in ("a", "b")]
+    files, names = [tmp_path / name for name in ("a", "b")], ["a", "b"]
     for file in files:
         file.write_text("1")
         os.utime(file, (5, 5))
-    keys = [fingerprint(1, tmp_path, files), fingerprint(2, tmp_path, files), fingerprint(1, tmp_path, files[::-1])]
-    keys.append(fingerprint(1, tmp_path, files[:1]))
-    assert fingerprint(1, tmp_path, files) == keys[0]
+    keys = [fingerprint(1, tmp_path, names), fingerprint(2, tmp_path, names), fingerprint(1, tmp_path, names[::-1])]
+    keys.append(fingerprint(1, tmp_path, names[:1]))
+    assert fingerprint(1, tmp_path, names) == keys[0]
     os.utime(files[1], (5, 6))
-    keys.append(fingerprint(1, tmp_path, files))
+    keys.append(fingerprint(1, tmp_path, names))
     files[1].write_text("12")
     os.utime(files[1], (5, 5))
-    keys.append(fingerprint(1, tmp_path, files))
+    keys.append(fingerprint(1, tmp_path, names))
     files[1].unlink()
     with refused(files[1], "cannot be read"):
-        fingerprint(1, tmp_path, files)
+        fingerprint(1, tmp_path, names)
     assert len(set(keys)) == len(keys)
 
 

@@ -107,13 +107,12 @@ class CelebA(DataSet):
     def _read(self, part: SplitName, names: list[str]) -> Tensor:
         """uint8, shape ``(N, 3, size, size)``."""
         folder = self._folder / _FOLDER
-        files = [folder / name for name in names]
-        key = fingerprint(("CelebA", CROP, self.size), folder, files)
-        return decode_once(f"CelebA: {part}", key, files, self._face, (3, self.size, self.size)).images
+        key = fingerprint(("CelebA", CROP, self.size), folder, names)
+        return decode_once(f"CelebA: {part}", key, names, self._face, (3, self.size, self.size)).images
 
-    def _face(self, file: Path) -> Tensor:
+    def _face(self, name: str) -> Tensor:
         try:
-            return read_image(file, self.size, 3, CROP)
+            return read_image(self._folder / _FOLDER / name, self.size, 3, CROP)
         except DataError as error:
             raise DataError(f"CelebA: {error}; unpack {_FOLDER}.zip again") from error
 

@@ -95,19 +95,24 @@ def mapped(key: str, shape: Sequence[int]) -> Decoded | None:
     return Decoded(images, {int(place): reason for place, reason in about["refused"].items()})
 
 
-def fingerprint(settings: object, root: Path, files: Sequence[Path]) -> str:
-    """A key that changes with any setting, and with the name below ``root``, the size or the time of any file.
+def fingerprint(settings: object, root: Path, names: Sequence[str]) -> str:
+    """A key that changes with any setting, and with the name, the size or the time of any file.
+
+    Arguments:
+        settings: Whatever has a telling ``repr``.
+        root: A folder.
+        names: Paths of the files below it.
 
     Raises:
         DataError: A file that is not there any more.
     """
     digest = hashlib.sha256(repr(settings).encode())
-    for file in files:
+    for name in names:
         try:
-            about = file.stat()
+            about = os.stat(os.path.join(root, name))
         except OSError as error:
-            raise DataError(f"{file} cannot be read: {error.strerror}") from error
-        digest.update(os.fsencode(file.relative_to(root)) + f"\0{about.st_size} {about.st_mtime_ns}\0".encode())
+            raise DataError(f"{os.path.join(root, name)} cannot be read: {error.strerror}") from error
+        digest.update(os.fsencode(name) + f"\0{about.st_size} {about.st_mtime_ns}\0".encode())
     return digest.hexdigest()[:32]
 
 

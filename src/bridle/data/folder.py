@@ -56,8 +56,7 @@ class ImageFolder(DataSet):
         start = time.perf_counter()
         root = Path(self.root).expanduser()
         # In the order of the splits, which so are slices.
-        paths = sorted(image_files(root), key=lambda path: _rank(path.relative_to(root)))
-        images = self._images(root, paths)
+        images = self._images(root, sorted(_names(root), key=_rank))
         count, channels, size, _ = images.shape
         _log.info(
             "%s: %s of %dx%d, %d channel%s, read in %.1f s",
@@ -79,23 +78,23 @@ class ImageFolder(DataSet):
             "test": TensorSplit(images[held_out : 2 * held_out]),
         }
 
-    def _images(self, root: Path, paths: list[Path]) -> Tensor:
-        """The images that can be read, all of one size, in the order of their paths; at least one."""
-        key = fingerprint(("ImageFolder", str(root.resolve()), self.size, self.channels), root, paths)
+    def _images(self, root: Path, names: list[str]) -> Tensor:
+        """The images that can be read, all of one size, in the order of their names; at least one."""
+        key = fingerprint(("ImageFolder", str(root.resolve()), self.size, self.channels), root, names)
         known = recall(key)
         found = None if known is None else mapped(known["pixels"], known["shape"])
         if known is None or found is None:
-            known, found = self._decode(root, paths, key)
+            known, found = self._decode(root, names, key)
             remember(key, known)
         if known["skipped"]:
             _log.warning(
-                "%s: %d of %s skipped; %s", root, known["skipped"], _plural(len(paths), "file"), known["first"]
+                "%s: %d of %s skipped; %s", root, known["skipped"], _plural(len(names), "file"), known["first"]
             )
         return found.images
 
-    def _decode(self, root: Path, paths: list[Path], key: str) -> tuple[dict[str, Any], Decoded]:
+    def _decode(self, root: Path, names: list[str], key: str) -> tuple[dict[str, Any], Decoded]:
         """What is to be remembered of the images, and they themselves."""
-        sides, refused = attempt(image_side, paths)
+        sides, refused = attempt(image_side, [root / name for name in names])
         skipped = {path: str(error) for path, error in refused.items()}
         shape, pixels, found = (self.channels or 3, 0, 0), "", None
         # The size is that of the smallest image; if that one's pixels prove damaged, they are all read anew.
@@ -110,7 +109,7 @@ class ImageFolder(DataSet):
                 del sides[sources[place]]
         first = skipped[min(skipped)] if skipped else ""
         if found is None or not len(found.images):
-            raise DataError(f"{root}: no image that can be read among its {_plural(len(paths), 'file')}; {first}")
+            raise DataError(f"{root}: no image that can be read among its {_plural(len(names), 'file')}; {first}")
         images = found.images
         if self.channels is None and all(is_grey(part) for part in images.split(_PART)):
             shape, colour = (1, *shape[1:]), pixels
@@ -126,21 +125,27 @@ def image_files(root: Path) -> list[Path]:
     Raises:
         DataError: There is no such folder, or nothing in it.
     """
+    return sorted(root / name for name in _names(root))
+
+
+def _names(root: Path) -> list[str]:
+    """The paths of these files below the folder, with slashes, in any order; by strings, for there may be a million."""
     if not root.is_dir():
         raise DataError(f"{root} is not a folder; give the folder of the images by --data.root")
-    paths: list[Path] = []
-    for folder, subfolders, names in os.walk(root):
+    paths: list[str] = []
+    top = os.path.join(root, "")
+    for folder, subfolders, files in os.walk(top):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        found = (Path(folder, name) for name in names if not name.startswith("."))
-        paths += [path for path in found if path.is_file()]  # to open a pipe would wait for ever
+        found = (os.path.join(folder, name) for name in files if not name.startswith("."))
+        paths += [path for path in found if os.path.isfile(path)]  # to open a pipe would wait for ever
     if not paths:
         raise DataError(f"{root} is empty; put images into it ({', '.join(FORMATS).lower()})")
-    return sorted(paths)
+    return [path[len(top) :].replace(os.sep, "/") for path in paths]
 
 
-def _rank(path: Path) -> bytes:
+def _rank(name: str) -> bytes:
     """A fixed random number for a path: new images added to a folder hardly move the others between the splits."""
-    return hashlib.sha256(path.as_posix().encode("utf-8", "surrogateescape")).digest()
+    return hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
 
 
 def _plural(count: int, noun: str) -> str:
