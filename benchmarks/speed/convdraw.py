@@ -20,7 +20,7 @@ from bridle.training.presets import PRESETS
 __all__ = ["measure"]
 
 IMAGES = {"tiny": (1, 8, 8), "small": (1, 28, 28), "paper": (3, 32, 32)}
-ROUNDS = {"tiny": 40, "small": 15, "paper": 3}
+ROUNDS = {"tiny": 40, "small": 15, "paper": 2}
 PEERS = ("wohlert", "denproc", "gqnlib")
 
 Loss = Callable[[Tensor], Tensor]
@@ -49,7 +49,7 @@ def _ceiling() -> str:
         step, flops = _step(model, _ours(model), x), _flops(_ours(model), x)
         bare = _bare(model, x)
         contestants = {"step": step, "bare": bare, "bf16": _step(model, _ours(model), x, torch.bfloat16)}
-        times = in_turn(contestants, ROUNDS[preset], warmup=2)
+        times = in_turn(contestants, ROUNDS[preset], warmup=1)
         rate = flops / times["step"].median / 1e9
         rows.append(
             [

@@ -213,7 +213,7 @@ def test_refusals_are_one_line(
     error = capsys.readouterr().err
     lines = [line for line in error.splitlines() if "read in" not in line]
     assert message in error and len(lines) == 1, error
-    assert not (tmp_path / "run").exists() and not (tmp_path / "cache").exists()
+    assert not (tmp_path / "run").exists() and not (tmp_path / "cache" / "classifiers").exists()
 
 
 def test_options_of_constraints_are_in_config_yaml(tmp_path: Path) -> None:
