@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import platform
+import random
 import statistics
 import sys
 import time
@@ -36,15 +37,15 @@ class Times(NamedTuple):
 
 
 def in_turn(steps: Mapping[str, Step], rounds: int, warmup: int = 3) -> dict[str, Times]:
-    """Times every step once a round, in an order that rotates, so that a disturbance of the machine falls on all."""
-    names = list(steps)
+    """Times every step once a round, in an order drawn for it, so that a disturbance of the machine falls on all, and
+    none has always the same one before it, which leaves the caches to it."""
+    names, order = list(steps), random.Random(0)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     gc.collect()
     gc.disable()
     try:
         for turn in range(-warmup, rounds):
-            shift = turn % len(names)
-            for name in names[shift:] + names[:shift]:
+            for name in order.sample(names, len(names)):
                 _wait()
                 began = time.perf_counter()
                 steps[name]()
