@@ -122,10 +122,12 @@ def _results(folders: Folders) -> _Results:
                     if row is not None:
                         by_length[contestant, problem, seed] = row
                         settings[contestant] = setting_name(setting)
-    prices = {key: price_of(key[0], int(key[1]), folders) for key in folders.prices.read()}
-    return _Results(
-        short, long, settings, {(name, steps): price for (name, steps), price in prices.items() if price is not None}
-    )
+    prices = {
+        (name, steps): price
+        for name, steps in folders.prices.read()
+        if (price := price_of(name, int(steps), folders)) is not None
+    }
+    return _Results(short, long, settings, prices)
 
 
 def _scores(results: _Results, contestants: Sequence[str], problems: Sequence[str]) -> str:

@@ -596,6 +596,24 @@ def test_the_figure_of_the_dynamics(folders: Folders, monkeypatch: pytest.Monkey
     assert (folders.results / "dynamics.png").stat().st_size > 10_000
 
 
+def test_rates_are_compared_at_the_multiplier_that_is_right_for_the_length() -> None:
+    def row(steps: int, kl: float, c: float) -> dict[str, str]:
+        known = {"problem": CHEAPEST, "steps": str(steps), "kl": str(kl), "c": str(c)}
+        return known | {"within": "1", "finite": "1", "multiplier": "99"}
+
+    ours, oracle = ("bridle", CHEAPEST, 0), ("oracle", CHEAPEST, 0)
+    results = table._Results(
+        {ours: row(100, 10, 0.02), oracle: row(100, 10, 0.0)},
+        {ours: row(400, 10, 0.02), oracle: row(400, 10, -0.01)},
+        {},
+        {(CHEAPEST, "100"): np.array([30.0]), (CHEAPEST, "400"): np.array([8.0])},
+    )
+    assert results.excess("bridle", [CHEAPEST], longer=False) == pytest.approx([10.6 / 10 - 1])
+    assert results.excess("bridle", [CHEAPEST], longer=True) == pytest.approx([10.16 / 9.92 - 1])
+    results.short[ours]["within"] = "0"
+    assert results.excess("bridle", [CHEAPEST], longer=False) == []
+
+
 def test_intervals_cover_what_they_are_of() -> None:
     assert wilson(300, 300).high == 1 and wilson(300, 300).low == pytest.approx(1 / (1 + 1.96**2 / 300), abs=1e-4)
     numbers = np.random.RandomState(1).lognormal(3, 0.5, 400)

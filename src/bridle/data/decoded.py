@@ -30,6 +30,9 @@ S = TypeVar("S")
 _CHUNK = 2000
 """Sources between two marks of how far the decoding is: what an interruption costs at most."""
 
+_FORM = 1
+"""Goes into every key: to be raised when images are decoded otherwise, so that no old pixels are taken for new ones."""
+
 _TELL_EVERY = 10.0
 _log = logging.getLogger("bridle")
 
@@ -106,7 +109,7 @@ def fingerprint(settings: object, root: Path, names: Sequence[str]) -> str:
     Raises:
         DataError: A file that is not there any more.
     """
-    digest = hashlib.sha256(repr(settings).encode())
+    digest = hashlib.sha256(repr((_FORM, settings)).encode())
     for name in names:
         try:
             about = os.stat(os.path.join(root, name))
@@ -154,10 +157,11 @@ class _Entry:
         """How many sources are done, the rows that they gave, and the refused ones."""
         about = recall(f"{self.key}.at")
         try:
-            assert about is not None and self.part.stat().st_size >= about["rows"] * self.row
-            return about["sources"], about["rows"], {int(place): reason for place, reason in about["refused"].items()}
-        except (AssertionError, OSError, KeyError, TypeError):
+            if about is None or self.part.stat().st_size < about["rows"] * self.row:
+                return 0, 0, {}
+        except (OSError, KeyError, TypeError):
             return 0, 0, {}
+        return about["sources"], about["rows"], {int(place): reason for place, reason in about["refused"].items()}
 
 
 def _decode(name: str, entry: _Entry, sources: Sequence[S], read: Callable[[S], Tensor], skip: bool) -> None:
