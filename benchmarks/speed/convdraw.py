@@ -21,7 +21,6 @@ __all__ = ["measure"]
 
 IMAGES = {"tiny": (1, 8, 8), "small": (1, 28, 28), "paper": (3, 32, 32)}
 ROUNDS = {"tiny": 40, "small": 15, "paper": 2}
-PEERS = ("wohlert", "denproc", "gqnlib")
 
 Loss = Callable[[Tensor], Tensor]
 Shape = tuple[tuple[int, ...], tuple[int, ...], int]
@@ -46,9 +45,9 @@ def _ceiling() -> str:
         settings = PRESETS["ConvDRAW"][preset]  # type: ignore[index]
         x = torch.rand(settings.batch, *image)
         model = ConvDRAW(image, **settings.model)
-        step, flops = _step(model, _ours(model), x), _flops(_ours(model), x)
+        step, flops = _step(model, *_ours(model), x), _flops(_ours(model)[0], x)
         bare = _bare(model, x)
-        contestants = {"step": step, "bare": bare, "bf16": _step(model, _ours(model), x, torch.bfloat16)}
+        contestants = {"step": step, "bare": bare, "bf16": _step(model, *_ours(model), x, torch.bfloat16)}
         times = in_turn(contestants, ROUNDS[preset], warmup=1)
         rate = flops / times["step"].median / 1e9
         rows.append(
@@ -79,16 +78,18 @@ def _beside_peers(folder: Path | None) -> str:
     if folder is None:
         return "Peers were not measured: `--peers FOLDER` names a folder with clones of them."
     rows = []
-    for name in PEERS:
+    for name, enter in _PEERS.items():
         if not (folder / name).is_dir():
             rows.append([name, "not measured: no clone", "", "", "", "", ""])
             continue
         with importable(folder / name):
-            x, settings, theirs, their_loss = _PEERS[name]()
+            x, settings, theirs, their_loss = enter()
         ours = ConvDRAW(tuple(x.shape[1:]), **settings)  # type: ignore[arg-type]
-        our_flops, their_flops = _flops(_ours(ours), x), _flops(their_loss, x)
+        our_flops, their_flops = _flops(_ours(ours)[0], x), _flops(their_loss, x)
         times = in_turn(
-            {"ours": _step(ours, _ours(ours), x), "theirs": _step(theirs, their_loss, x)}, rounds=5, warmup=1
+            {"ours": _step(ours, *_ours(ours), x), "theirs": _step(theirs, their_loss, lambda: None, x)},
+            rounds=5,
+            warmup=1,
         )
         per_flop = [
             Times(tuple(s / flops for s in times[who].seconds))
@@ -110,20 +111,24 @@ def _beside_peers(folder: Path | None) -> str:
     return table(header, rows)
 
 
-def _ours(model: ConvDRAW) -> Loss:
+def _ours(model: ConvDRAW) -> tuple[Loss, Callable[[], None]]:
     geco = GECO({"re": Constraint(upper=0.01, initial=100.0)})
 
     def loss(x: Tensor) -> Tensor:
         out = model(x)
         return geco(out.kl.mean(), re=(out.x_hat - x).square().mean()).loss
 
-    loss.after = geco.step  # type: ignore[attr-defined]
-    return loss
+    return loss, geco.step
 
 
-def _step(model: nn.Module, loss: Loss, x: Tensor, autocast: torch.dtype | None = None) -> Callable[[], None]:
+def _step(
+    model: nn.Module,
+    loss: Loss,
+    after: Callable[[], None],
+    x: Tensor,
+    autocast: torch.dtype | None = None,
+) -> Callable[[], None]:
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
-    after = getattr(loss, "after", lambda: None)
 
     def step() -> None:
         with torch.autocast(x.device.type, autocast, enabled=autocast is not None):
