@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -131,11 +134,11 @@ def test_the_prior_of_a_step_sees_only_the_latents_before_it(monkeypatch: pytest
     latents: list[Tensor] = []
     priors: list[Tensor] = []
 
-    def leaf(mean: Tensor, log_std: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def leaf(mean: Tensor, log_std: Tensor, noise: Tensor) -> Tensor:
         latents.append((mean + log_std.exp()).detach().requires_grad_())
         return latents[-1]
 
-    monkeypatch.setattr(convdraw, "gaussian_sample", leaf)
+    monkeypatch.setattr(convdraw, "gaussian_at", leaf)
     model.cores[0].prior_head.register_forward_hook(lambda _, inputs, output: priors.append(output))
     x = images().requires_grad_()
     c = None if context is None else images(seed=5).requires_grad_()
@@ -295,6 +298,52 @@ def test_copies_and_state_dicts_give_the_same_numbers() -> None:
     loaded.load_state_dict(model.state_dict())
     for other in (copy.deepcopy(model), loaded):
         torch.testing.assert_close(other(x, c, seeded()), out, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("steps", [1, 3, 13])
+@pytest.mark.parametrize("context", [None, (2, 8, 8)], ids=["unconditional", "conditional"])
+@pytest.mark.parametrize("shared", [True, False], ids=["shared", "unshared"])
+def test_recomputation_changes_nothing(shared: bool, context, steps: int) -> None:
+    """Neither by torch's own generator nor by one that is given, whose noise must not be drawn twice."""
+    plain = build(context=context, shared=shared, steps=steps, spread=3.0)
+    other = build(context=context, shared=shared, steps=steps, spread=3.0, recompute=True)
+    x, c = images(), None if context is None else images(shape=context)
+    for given in (seeded(5), None):
+        outputs = []
+        for model in (plain, other):
+            torch.manual_seed(5)
+            out = model(x, c, None if given is None else seeded(5))
+            (out.kl.mean() + 30 * (out.x_hat - x).square().mean()).backward()
+            outputs.append(out)
+        torch.testing.assert_close(*outputs, rtol=0, atol=0)
+    for (name, p), q in zip(plain.named_parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(p.grad, q.grad, msg=name)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process's memory is read from /proc")
+def test_recomputation_holds_the_root_of_the_steps() -> None:
+    """Four times the steps take twice the memory, and without recomputation four times."""
+    program = """
+import re, torch
+from bridle.models import ConvDRAW
+
+def peak(steps, recompute):
+    model = ConvDRAW((1, 32, 32), steps=steps, channels=16, latent_channels=1, scale=2, recompute=recompute)
+    out = model(torch.rand(16, 1, 32, 32))
+    (out.kl.mean() + out.x_hat.square().mean()).backward()
+    return int(re.search(r"VmHWM:\\s*(\\d+) kB", open("/proc/self/status").read())[1])
+
+torch.set_num_threads(1)
+start = peak(1, True)
+print(*(peak(*of) - start for of in ((8, True), (32, True), (32, False))))
+"""
+    # Every tensor in pages of its own, so that the peak is what is held and not how the heap is split up.
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
+    command = [sys.executable, "-c", program]
+    out = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
+    less, more, plain = map(float, out.split())
+    assert 1.5 < more / less < 3, out
+    assert plain > 3 * more, out
 
 
 def test_bfloat16_autocast_gives_float32_and_nearly_the_same() -> None:

@@ -210,6 +210,13 @@ def test_layers_that_share_a_weight_are_refused() -> None:
         Dialled(tied, DIAL)
 
 
+def test_a_module_that_recomputes_is_refused() -> None:
+    model = ConvDRAW((1, 8, 8), steps=2, channels=4, latent_channels=2, scale=2, recompute=True)
+    for module in (model, nn.ModuleList([model])):
+        with pytest.raises(ValueError, match=f"a {type(module).__name__} with recompute cannot follow a dial"):
+            Dialled(module, DIAL)
+
+
 def test_a_linear_weight_changes_evenly_along_each_range() -> None:
     """With the tilts alone: at the middle of both ranges it is as it was, and at a corner all of both is added."""
     torch.manual_seed(0)

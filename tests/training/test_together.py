@@ -230,6 +230,7 @@ def test_a_loss_that_is_not_finite_stops_one_run_alone(
 
 
 def test_groups() -> None:
+    recomputing = ClassSpec("bridle.models.ConvDRAW", {**MODELS["ConvDRAW"], "recompute": True})
     runs = [
         config(),
         config(steps=40),
@@ -243,8 +244,10 @@ def test_groups() -> None:
         config(constraints=Constraints(pncc=0.5), pncc=PatchOptions(random=3)),
         config(constraints=Constraints(pncc=0.5), pncc=PatchOptions(patch=4)),
         config(constrain_on="validation"),
+        replace(config("ConvDRAW"), model=recomputing),
+        replace(config("ConvDRAW", seed=1), model=recomputing),
     ]
-    assert group(runs) == [[0, 2, 4, 10], [1, 6], [3], [5], [7], [8], [9], [11]]
+    assert group(runs) == [[0, 2, 4, 10], [1, 6], [3], [5], [7], [8], [9], [11], [12], [13]]
     assert group([]) == []
 
 

@@ -57,7 +57,7 @@ class Dialled(nn.Module, Generic[Module]):
         width: Units of both hidden layers of the MLP.
 
     Raises:
-        ValueError: A module without such layers, or two of them that share a weight.
+        ValueError: A module without such layers, two of them that share a weight, or a module that recomputes.
 
     Example:
         >>> from bridle.models import ConvVAE
@@ -76,6 +76,9 @@ class Dialled(nn.Module, Generic[Module]):
             raise ValueError(f"{type(module).__name__} has no linear layer and no convolution that could follow a dial")
         if len({id(layer.weight) for _, layer in named}) < len(named):
             raise ValueError(f"two layers of {type(module).__name__} share a weight: each would change it for itself")
+        if any(getattr(part, "recompute", False) for part in module.modules()):
+            # What runs again in the backward pass would find the dial gone.
+            raise ValueError(f"a {type(module).__name__} with recompute cannot follow a dial: leave recompute out")
         self.module = module
         self.dial = dial
         self._names = [name for name, _ in named]

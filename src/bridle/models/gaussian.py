@@ -11,6 +11,7 @@ __all__ = [
     "LOG_STD_RANGE",
     "Gaussian",
     "full_precision",
+    "gaussian_at",
     "gaussian_kl",
     "gaussian_log_prob",
     "gaussian_parameters",
@@ -52,6 +53,11 @@ def gaussian_kl(mean: Tensor, log_std: Tensor, prior: Gaussian | None = None) ->
 def gaussian_sample(mean: Tensor, log_std: Tensor, generator: Generator | None = None) -> Tensor:
     """A sample of N(mean, diag(exp(log_std)^2)), differentiable in both."""
     noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
+    return gaussian_at(mean, log_std, noise)
+
+
+def gaussian_at(mean: Tensor, log_std: Tensor, noise: Tensor) -> Tensor:
+    """The sample of N(mean, diag(exp(log_std)^2)) that standard normal noise becomes."""
     return torch.addcmul(mean, log_std.exp(), noise)
 
 

@@ -68,7 +68,12 @@ def build_model(
     one."""
     model: LatentModel = _instantiate(config.model, LatentModel, image_shape, context_shape)
     dial = build_dial(config)
-    return model if dial is None else Dialled(model, dial)
+    if dial is None:
+        return model
+    try:
+        return Dialled(model, dial)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 def build_objective(

@@ -48,7 +48,7 @@ def group(configs: Sequence[TrainConfig]) -> list[list[int]]:
     Those that differ in nothing but the seed and the objective: kappas, constraints, their options, the rule of the
     multipliers, beta and annealing included. A run by itself is one whose steps are spread over several passes
     (``accumulate``), one in mixed precision, one whose constraint draws random patches (``pncc.random``), one that
-    trains until it has settled (``until``), and one whose kappa is a range.
+    trains until it has settled (``until``), one whose kappa is a range, and one whose model recomputes.
 
     Returns:
         Indices, each once, in the order of the configurations: one list for each group.
@@ -270,7 +270,7 @@ def _stacked(runs: Sequence[_Run]) -> StackedModel:
 def _common(config: TrainConfig) -> dict[str, Any] | None:
     """The settings that must be equal in a group; None for a run that is trained by itself."""
     alone = config.accumulate > 1 or config.precision != "no" or config.pncc.random is not None
-    if alone or config.until == "settled" or config.constraints.ranges():
+    if alone or config.until == "settled" or config.constraints.ranges() or config.model.init_args.get("recompute"):
         return None
     return {name: value for name, value in config.as_dict().items() if name not in _OWN}
 
@@ -285,7 +285,7 @@ def _refuse_misfits(configs: Sequence[TrainConfig], folders: Sequence[RunFolder]
     if len(group(configs)) > 1 or _common(configs[0]) is None:
         raise ConfigError(
             "these runs cannot be trained together: they may differ in seed and objective alone, with accumulate 1, "
-            "precision no, until steps, one kappa each, and no pncc.random"
+            "precision no, until steps, one kappa each, no pncc.random and no recompute"
         )
     for config, folder in zip(configs, folders, strict=True):
         if not folder.config_file.exists():
