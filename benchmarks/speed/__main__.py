@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.speed import constraint, convdraw, flow, loop, startup
+from benchmarks.speed import constraint, convdraw, flow, loop, scaling, startup
 from benchmarks.speed.timing import device_name
 from bridle.files import write_whole
 
@@ -22,6 +22,7 @@ PIECES: dict[str, Callable[[Path | None], list[str]]] = {
     "constraint": lambda peers: constraint.measure(),
     "loop": lambda peers: loop.measure(),
     "startup": lambda peers: startup.measure(),
+    "scaling": lambda peers: scaling.measure(),
 }
 
 
