@@ -306,9 +306,9 @@ PEERS: dict[str, Entry] = {
         + _grid(ascent=["adam"], rate=[1e-3, 3e-3, 1e-2, 3e-2, 0.1]),
     ),
     "cooper": Entry(Cooper, _grid(rate=[3e-3, 1e-2, 3e-2, 0.1, 0.3, 1])),
-    "nupi": Entry(Cooper, _grid(rate=[3e-3, 1e-2, 3e-2, 0.1, 0.3], kp=[1, 3, 10, 30])),
-    "mdmm": Entry(MDMM, _grid(rate=[3e-3, 1e-2, 3e-2, 0.1, 0.3], damping=[1, 10, 100])),
-    "controlvae": Entry(ControlVAE, _grid(kp=[3, 10, 30, 100], ki=[3e-3, 1e-2, 3e-2, 0.1])),
+    "nupi": Entry(Cooper, _grid(rate=[3e-3, 1e-2, 3e-2, 0.1, 0.3], kp=[0.1, 0.3, 1, 3, 10, 30])),
+    "mdmm": Entry(MDMM, _grid(rate=[3e-3, 1e-2, 3e-2, 0.1, 0.3], damping=[1, 10, 100, 1000])),
+    "controlvae": Entry(ControlVAE, _grid(kp=[3, 10, 30, 100], ki=[3e-3, 1e-2, 3e-2, 0.1, 0.3, 1])),
 }
 """The peers. A grid whose best setting lies at its edge is extended there."""
 
