@@ -576,9 +576,9 @@ def test_workers_do_all_tasks_or_begin_nothing_new(capfd: pytest.CaptureFixture[
 
 
 def test_the_edge_of_a_grid_is_seen() -> None:
-    grid = CONTESTANTS["nupi"].grid
-    assert edges({"rate": 0.3, "kp": 3}, grid) == ["rate"] and edges({"rate": 0.03, "kp": 1}, grid) == ["kp"]
-    assert edges({"rate": 0.03, "kp": 3}, grid) == []
+    grid = [{"rate": rate, "kp": kp} for rate in (0.03, 0.1, 0.3) for kp in (1, 3, 10)]
+    assert edges({"rate": 0.3, "kp": 3}, grid) == ["rate"] and edges({"rate": 0.1, "kp": 1}, grid) == ["kp"]
+    assert edges({"rate": 0.1, "kp": 3}, grid) == []
 
 
 def test_the_figure_of_the_dynamics(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
