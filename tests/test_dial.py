@@ -56,6 +56,33 @@ def test_every_part_of_a_range_has_one_image_of_a_batch(dial: Dial, n: int) -> N
     assert not torch.equal(position, dial.draw(n, torch.Generator().manual_seed(4)))
 
 
+@DIALS
+@pytest.mark.parametrize("times", [1, 3])
+def test_even_positions_are_all_over_the_dial(dial: Dial, times: int) -> None:
+    position = dial.even(64, times)
+    assert position.shape == (64 * times, len(dial.ranges))
+    assert torch.equal(position, position[::times].repeat_interleave(times, dim=0))
+    first, *others = position[::times].unbind(dim=1)
+    torch.testing.assert_close(first, (torch.arange(64) + 0.5) / 64)
+    for coordinate in others:
+        assert (coordinate * 64).floor().unique().numel() > 40
+    weights = dial.shares(position).sum(dim=0) / times
+    expected = dial.shares(uniform(10_000, len(dial.ranges))).mean(dim=0) * 64
+    assert bool((weights > 0.7 * expected).all()) and bool((weights < 1.3 * expected).all())
+
+
+@DIALS
+def test_what_is_kept_of_even_positions_is_what_it_would_be(dial: Dial) -> None:
+    position = dial.even(16, 2)
+    assert dial.even(16, 2) is position and dial.even(16) is not position
+    for of in (dial.shares, dial.features):
+        assert of(position) is of(position)
+        torch.testing.assert_close(of(position), of(position.clone()))
+    for name, kappas in dial.kappas(position.clone()).items():
+        torch.testing.assert_close(dial.kappas(position)[name], kappas)
+    torch.testing.assert_close(dial.features(position), torch.cat((2 * position - 1, dial.shares(position)), dim=1))
+
+
 def test_positions_are_uniform_within_their_part_and_ranges_are_independent() -> None:
     position = torch.cat([TWO.draw(8, torch.Generator().manual_seed(seed)) for seed in range(500)])
     within = (position * 8) % 1

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor
@@ -60,6 +61,7 @@ class Dial:
         self.ranges = dict(ranges)
         self.points = points
         self._similarities = frozenset(similarities)
+        self._even: dict[tuple[int, int, torch.device | str | None], _Even] = {}
 
     @property
     def size(self) -> int:
@@ -108,8 +110,39 @@ class Dial:
         cells = torch.rand(n, len(self.ranges), generator=generator, device=device).argsort(dim=0)
         return (cells + torch.rand(n, len(self.ranges), generator=generator, device=device)) / n
 
+    def even(self, n: int, times: int = 1, device: torch.device | str | None = None) -> Tensor:
+        """``n`` positions all over the dial, each for ``times`` images that follow one another, shape ``(n * times,
+        ranges)``: always the same, so that what depends on them alone is computed once. Not to be written to.
+
+        Along the first range, in the middle of n equal parts, in order; along each further one every n-th part has
+        about one, and so has every part of a surface (the multiples of the inverse of a generalized golden ratio).
+        """
+        if (kept := self._even.get((n, times, device))) is not None:
+            return kept.position
+        others = len(self.ranges) - 1
+        steps = [1 / n, *(_golden(others) ** -(i + 1) for i in range(others))]
+        with torch.inference_mode(False):  # wherever they are first asked for, they may be trained on
+            parts = torch.arange(n, dtype=torch.float64).unsqueeze(1) + 0.5
+            position = parts * torch.tensor(steps, dtype=torch.float64) % 1
+            position = position.to(torch.get_default_dtype()).to(device).repeat_interleave(times, dim=0)
+            kept = _Even(position, self.kappas(position), self.shares(position), self.features(position))
+        self._even[n, times, device] = kept
+        return position
+
+    def features(self, position: Tensor) -> Tensor:
+        """What a function over the dial is made of, for positions ``(n, ranges)``: their coordinates, from -1 to 1, and
+        their :meth:`shares`, side by side, shape ``(n, ranges + size)``."""
+        if (kept := self._kept(position)) is not None:
+            return kept.features
+        return torch.cat((2 * position - 1, self.shares(position)), dim=1)
+
+    def _kept(self, position: Tensor) -> _Even | None:
+        return next((kept for kept in self._even.values() if kept.position is position), None)
+
     def kappas(self, position: Tensor) -> dict[str, Tensor]:
         """The kappa of each range at positions ``(n, ranges)``, each of shape ``(n,)``."""
+        if (kept := self._kept(position)) is not None:
+            return kept.kappas
         kappas = {}
         for (name, (least, greatest)), coordinate in zip(self.ranges.items(), position.unbind(dim=1), strict=True):
             if name in self._similarities:
@@ -142,12 +175,23 @@ class Dial:
     def shares(self, position: Tensor) -> Tensor:
         """What share each point of the grid has in positions ``(n, ranges)``, shape ``(n, size)``: linear between its
         neighbours along each range, so that a row sums to one."""
+        if (kept := self._kept(position)) is not None:
+            return kept.shares
         index = torch.arange(self.points, device=position.device)
         shares = position.new_ones(len(position), 1)
         for coordinate in position.unbind(dim=1):
             along = (1 - (coordinate.unsqueeze(1) * (self.points - 1) - index).abs()).clamp_min(0)
             shares = (shares.unsqueeze(2) * along.unsqueeze(1)).flatten(1)
         return shares
+
+
+class _Even(NamedTuple):
+    """Positions that stay the same, and what depends on them."""
+
+    position: Tensor
+    kappas: dict[str, Tensor]
+    shares: Tensor
+    features: Tensor
 
 
 class DialledGECO(GECO):
@@ -213,18 +257,18 @@ class DialledGECO(GECO):
         """
         value, measured = self._of_images(len(objective), values)
         points, stage = self.dial.size, self.training and torch.is_grad_enabled()
-        bound, per_unit = (setting.view(-1, points)[:, 0] for setting in (self.settings.bound, self.settings.per_unit))
+        bound, per_unit = self.settings.bound[::points], self.settings.per_unit[::points]
+        differentiable = (value - bound) * per_unit
 
         with torch.no_grad():
+            c = differentiable.detach() if measured is None else (measured - bound) * per_unit
             shares = self.dial.shares(position)
             multiplier = (shares @ self.state[0].view(-1, points).T).exp()
-            c = (measured - bound) * per_unit
             sums, weights = c.T @ shares, shares.sum(dim=0)
             if stage:
-                whole = torch.stack((objective.detach().float().sum(), weights.sum()))
-                counts = weights.expand_as(sums).reshape(-1)
-                self._staged.add_(torch.cat((sums.reshape(-1), whole[:1], counts, whole[1:])))
-        lagrangian = objective + (multiplier * ((value - bound) * per_unit)).sum(dim=1)
+                parts = (sums, objective.detach().float().sum(), weights.expand_as(sums), weights.sum())
+                self._staged.add_(torch.cat([part.reshape(-1) for part in parts]))
+        lagrangian = objective + (multiplier * differentiable).sum(dim=1)
         around = self.by_name((sums / weights).reshape(-1), torch.amax)
         # A gradient grows with its multiplier: undivided the tightest kappas would drown the others.
         loss = lagrangian / (1 + multiplier.sum(dim=1))
@@ -247,8 +291,9 @@ class DialledGECO(GECO):
             multipliers[block.name] = part.view(block.shape[:-1])
         return multipliers
 
-    def _of_images(self, n: int, values: Mapping[str, Tensor | tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """Values and what is measured in their place, side by side, shape ``(n, rows of a point)``."""
+    def _of_images(self, n: int, values: Mapping[str, Tensor | tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor | None]:
+        """Values and what is measured in their place, if that is something else, side by side, shape ``(n, rows of a
+        point)``."""
         self._refuse_others(values)
         differentiable: list[Tensor] = []
         measured: list[Tensor] = []
@@ -261,7 +306,16 @@ class DialledGECO(GECO):
                         f"the value of {block.name!r} has shape {tuple(part.shape)}, expected {shape}: one an image"
                     )
                 out.extend([part.float().reshape(n, -1)] * block.sides)
-        return torch.cat(differentiable, dim=1), torch.cat(measured, dim=1).detach()
+        pairs = any(isinstance(value, tuple) for value in values.values())
+        return torch.cat(differentiable, dim=1), torch.cat(measured, dim=1).detach() if pairs else None
+
+
+def _golden(dimensions: int) -> float:
+    """The positive root of x ** (dimensions + 1) = x + 1: the golden ratio for one, and its heirs for more."""
+    x = 2.0
+    for _ in range(64):
+        x = (1 + x) ** (1 / (dimensions + 1))
+    return x
 
 
 def _repeated(constraint: Constraint, points: int) -> Constraint:

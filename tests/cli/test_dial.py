@@ -12,6 +12,8 @@ from PIL import Image
 
 import bridle
 from bridle.cli.main import main
+from bridle.data import Digits
+from bridle.evaluation import measure_split
 
 SMALL = ["--model.width", "4", "--model.hidden", "16", "--model.latents", "4", "--log_every", "10"]
 
@@ -78,7 +80,9 @@ def test_evaluate_gives_a_point_of_it(run: Path, capsys: pytest.CaptureFixture[s
     assert main(["evaluate", str(run), "--kappa", "0.25", "--marginal_kl", "none", "--importance", "0"]) == 0
     found = json.loads((run / "evaluation-0.25.json").read_text())
     summary = json.loads((run / "summary.json").read_text())
-    assert found["constraints"]["re"]["kappa"] == 0.25 and found["kl_train"] > summary["kl_train"]
+    expected = measure_split(bridle.load(run, kappa=0.25), Digits().split("train"), most=10_000)
+    assert found["constraints"]["re"]["kappa"] == 0.25 and found["kl_train"] != summary["kl_train"]
+    assert (found["rmse_train"], found["kl_train"]) == pytest.approx((expected.rmse, expected.kl), rel=0.02)
     assert summary.keys() - {"dial"} <= found.keys() and "latents" in found
 
 

@@ -37,8 +37,7 @@ def model_of(name: str, conditional: bool) -> LatentModel:
 def dialled(name: str, conditional: bool, dial: Dial = DIAL) -> Dialled[LatentModel]:
     """With a condition that does something, as after training."""
     model = Dialled(model_of(name, conditional), dial)
-    for parameter in (*model.modulation.parameters(), *model.tilts.parameters()):
-        nn.init.normal_(parameter, std=0.05)
+    nn.init.normal_(model.modulation, std=0.01)
     return model
 
 
@@ -136,7 +135,7 @@ def test_a_copy_follows_its_own_dial() -> None:
     expected = model(position, x, None, noise()).x_hat
     twin = copy.deepcopy(model)
     with torch.no_grad():
-        model.modulation.weight.zero_()
+        model.modulation.zero_()
     torch.testing.assert_close(twin(position, x, None, noise()).x_hat, expected)
     fresh = Dialled(model_of("ConvVAE", conditional=False), DIAL)
     fresh.load_state_dict(twin.state_dict())
@@ -159,7 +158,7 @@ def test_layers_of_every_kind_fold() -> None:
     torch.manual_seed(0)
     dial = Dial({"a": (0.1, 1.0), "b": (2.0, 3.0)})
     model = Dialled(Layers(), dial)
-    nn.init.normal_(model.modulation.weight, std=0.1)
+    nn.init.normal_(model.modulation, std=0.02)
     x, kappas = torch.rand(2, 4, 3, 3), {"a": 0.5, "b": 2.2}
     torch.testing.assert_close(model(dial.position(kappas), x), model.at(**kappas)(x))
     assert not torch.allclose(model.at(**kappas)(x), model.module(x))
@@ -169,8 +168,7 @@ def test_a_linear_layer_of_a_sequence_has_the_place_of_its_image() -> None:
     """As many elements as images: what was scaled along the wrong dimension would not be noticed by its shape."""
     torch.manual_seed(0)
     model = Dialled(nn.Linear(3, 4), DIAL)
-    for parameter in (model.modulation.weight, *model.tilts):
-        nn.init.normal_(parameter, std=0.1)
+    nn.init.normal_(model.modulation, std=0.02)
     position, x = torch.tensor([[0.0], [1.0]]), torch.rand(2, 2, 3)
     expected = torch.stack([model.at(0.05)(x[0]), model.at(0.25)(x[1])])
     torch.testing.assert_close(model(position, x), expected)
@@ -217,13 +215,15 @@ def test_a_module_that_recomputes_is_refused() -> None:
             Dialled(module, DIAL)
 
 
-def test_a_linear_weight_changes_evenly_along_each_range() -> None:
-    """With the tilts alone: at the middle of both ranges it is as it was, and at a corner all of both is added."""
+def test_a_change_is_free_at_each_point_and_linear_between_them() -> None:
     torch.manual_seed(0)
-    dial = Dial({"re": (0.1, 0.4), "l1": (0.1, 0.4)})
+    dial = Dial({"re": (0.1, 0.4)}, points=3)
     model = Dialled(nn.Linear(3, 4), dial)
-    nn.init.normal_(model.tilts[0])
-    weight, (re, l1) = model.module.weight, model.tilts[0]
-    torch.testing.assert_close(model.at(re=0.2, l1=0.2).weight, weight)
-    torch.testing.assert_close(model.at(re=0.4, l1=0.1).weight, weight + re - l1)
-    torch.testing.assert_close(model.at(re=0.4, l1=0.2).weight, weight + re)
+    plain = model.module.weight
+    with torch.no_grad():
+        model.modulation[-1, :4] = 0.1  # the last point's scales
+    at = [model.at(kappa).weight for kappa in (0.1, 0.2, 0.2 * 2**0.5, 0.4)]
+    for weight in at[:2]:
+        torch.testing.assert_close(weight, plain)
+    torch.testing.assert_close(at[2], (plain + at[3]) / 2)
+    assert not torch.allclose(at[3], plain)

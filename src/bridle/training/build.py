@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -58,7 +58,13 @@ def build_dial(config: TrainConfig) -> Dial | None:
             CONSTRAINTS[name].check(kappa)
     # A point needs several images of a batch: a surface has fewer along each range than a curve.
     points = _POINTS if len(ranges) == 1 else _POINTS_OF_SEVERAL
-    return Dial(ranges, points, [name for name in ranges if CONSTRAINTS[name].lower])
+    return _dial(tuple(ranges.items()), points, tuple(name for name in ranges if CONSTRAINTS[name].lower))
+
+
+@lru_cache
+def _dial(ranges: tuple[tuple[str, tuple[float, float]], ...], points: int, similarities: tuple[str, ...]) -> Dial:
+    """One and the same for a model and its objective, so that neither computes what the other has."""
+    return Dial(dict(ranges), points, similarities)
 
 
 def build_model(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from bridle.constraints import Reconstruction
 from bridle.data import Batch
@@ -21,9 +21,9 @@ _SHARING = 4
 class System(nn.Module):
     """A model and its objective as one module, so that processes average the gradients of both.
 
-    A model on a dial is shown the images of a batch all over the dial, at positions drawn by torch's generator: four
-    images that follow one another share one, which makes the condition cheaper, unless there would be fewer positions
-    than points of the dial. Images that are held out have the positions of the batch.
+    A model on a dial is shown the images of a batch all over the dial, at the same positions in every batch, since the
+    images that come to have them are drawn anew: four images that follow one another share one, which makes the
+    condition cheaper, unless there would be fewer positions than points of the dial. So do images that are held out.
     """
 
     def __init__(self, model: LatentModel | Dialled[LatentModel], objective: Objective) -> None:
@@ -47,23 +47,20 @@ class System(nn.Module):
         return self.model, self.objective.stands()
 
     def forward(self, batch: Batch, held_out: Batch | None = None) -> ObjectiveOutput:
-        dial = self.model.dial if isinstance(self.model, Dialled) else None
-        position = None
-        if dial is not None:
-            n = len(batch.x)
-            shared = n % _SHARING == 0 and n // _SHARING >= dial.size
-            position = dial.draw(n // _SHARING if shared else n, device=batch.x.device)
         measured_on = None
         if held_out is not None:
             self.model.eval()
             with torch.no_grad():
-                measured_on = self._reconstruct(held_out, position)
+                measured_on = self._reconstruct(held_out)
             self.model.train()
-        return self.objective(self._reconstruct(batch, position), measured_on)
+        return self.objective(self._reconstruct(batch), measured_on)
 
-    def _reconstruct(self, batch: Batch, position: Tensor | None) -> Reconstruction:
-        where = () if position is None else (position,)
-        out = self.model(*where, batch.x, batch.context)
-        if position is not None:
-            position = position.repeat_interleave(len(batch.x) // len(position), dim=0)
+    def _reconstruct(self, batch: Batch) -> Reconstruction:
+        if not isinstance(self.model, Dialled):
+            out = self.model(batch.x, batch.context)
+            return Reconstruction(batch.x, out.x_hat, out.kl, batch.label)
+        dial, n = self.model.dial, len(batch.x)
+        times = _SHARING if n % _SHARING == 0 and n // _SHARING >= dial.size else 1
+        out = self.model(dial.even(n // times, device=batch.x.device), batch.x, batch.context)
+        position = dial.even(n // times, times, device=batch.x.device)
         return Reconstruction(batch.x, out.x_hat, out.kl, batch.label, position)
