@@ -12,13 +12,14 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.speed import constraint, convdraw, flow, loop, scaling, startup
+from benchmarks.speed import constraint, convdraw, flow, loop, marginal, scaling, startup
 from benchmarks.speed.timing import device_name
 from bridle.files import write_whole
 
 PIECES: dict[str, Callable[[Path | None], list[str]]] = {
     "convdraw": convdraw.measure,
     "flow": flow.measure,
+    "marginal": lambda peers: marginal.measure(),
     "constraint": lambda peers: constraint.measure(),
     "loop": lambda peers: loop.measure(),
     "startup": lambda peers: startup.measure(),

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import importlib
-from collections import Counter
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.speed.ceiling import alone, flops
 from benchmarks.speed.timing import Times, importable, in_turn, ratio, table
 from bridle.geco import GECO, Constraint
 from bridle.models import ConvDRAW
@@ -21,9 +21,10 @@ __all__ = ["measure"]
 
 IMAGES = {"tiny": (1, 8, 8), "small": (1, 28, 28), "paper": (3, 32, 32)}
 ROUNDS = {"tiny": 40, "small": 15, "paper": 2}
+COMPILED = ("tiny", "small")
+"""Presets at which the loss is compiled, too."""
 
 Loss = Callable[[Tensor], Tensor]
-Shape = tuple[tuple[int, ...], tuple[int, ...], int]
 
 
 def measure(peers: Path | None) -> list[str]:
@@ -45,20 +46,28 @@ def _ceiling() -> str:
         settings = PRESETS["ConvDRAW"][preset]  # type: ignore[index]
         x = torch.rand(settings.batch, *image)
         model = ConvDRAW(image, **settings.model)
-        step, flops = _step(model, *_ours(model), x), _flops(_ours(model)[0], x)
-        bare = _bare(model, x)
-        contestants = {"step": step, "bare": bare, "bf16": _step(model, *_ours(model), x, torch.bfloat16)}
+        count = flops(_ours(model)[0], x)
+        contestants = {
+            "step": _step(model, *_ours(model), x),
+            "alone": alone(model, x),
+            "bf16": _step(model, *_ours(model), x, torch.bfloat16),
+        }
+        compiling = "–"
+        if preset in COMPILED:
+            contestants["compiled"], seconds = _compiled(model, x)
+            compiling = f"{seconds:.0f}"
         times = in_turn(contestants, ROUNDS[preset], warmup=1)
-        rate = flops / times["step"].median / 1e9
         rows.append(
             [
                 preset,
-                f"{flops / 1e9:.3g}",
+                f"{count / 1e9:.3g}",
                 times["step"].milliseconds(),
-                f"{rate:.0f}",
-                f"{flops / times['bare'].median / 1e9:.0f}",
-                ratio(times["bare"], times["step"]),
+                f"{count / times['step'].median / 1e9:.0f}",
+                f"{count / times['alone'].median / 1e9:.0f}",
+                ratio(times["alone"], times["step"]),
                 ratio(times["step"], times["bf16"]),
+                ratio(times["step"], times["compiled"]) if "compiled" in times else "–",
+                compiling,
             ]
         )
     header = [
@@ -69,6 +78,8 @@ def _ceiling() -> str:
         "its convolutions alone, GFLOP/s",
         "share",
         "times as fast in bf16",
+        "compiled",
+        "seconds to compile",
     ]
     return table(header, rows)
 
@@ -85,15 +96,15 @@ def _beside_peers(folder: Path | None) -> str:
         with importable(folder / name):
             x, settings, theirs, their_loss = enter()
         ours = ConvDRAW(tuple(x.shape[1:]), **settings)  # type: ignore[arg-type]
-        our_flops, their_flops = _flops(_ours(ours)[0], x), _flops(their_loss, x)
+        our_flops, their_flops = flops(_ours(ours)[0], x), flops(their_loss, x)
         times = in_turn(
             {"ours": _step(ours, *_ours(ours), x), "theirs": _step(theirs, their_loss, lambda: None, x)},
             rounds=5,
             warmup=1,
         )
         per_flop = [
-            Times(tuple(s / flops for s in times[who].seconds))
-            for who, flops in (("theirs", their_flops), ("ours", our_flops))
+            Times(tuple(s / count for s in times[who].seconds))
+            for who, count in (("theirs", their_flops), ("ours", our_flops))
         ]
         size = "x".join(map(str, x.shape))
         rows.append(
@@ -141,39 +152,13 @@ def _step(
     return step
 
 
-def _flops(loss: Loss, x: Tensor) -> int:
-    """Floating-point operations of the convolutions and matrix products of a forward and a backward pass."""
-    with FlopCounterMode(display=False) as counter:
-        loss(x).backward()
-    flops: int = counter.get_total_flops()
-    return flops
-
-
-def _bare(model: nn.Module, x: Tensor) -> Callable[[], None]:
-    """The convolutions of a step and nothing else: on inputs that are at hand, forward and backward, as often as the
-    step has them."""
-    seen: Counter[Shape] = Counter()
-
-    def note(layer: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:
-        assert isinstance(layer, nn.Conv2d)
-        seen[tuple(inputs[0].shape), tuple(layer.weight.shape), layer.padding[0]] += 1  # type: ignore[index]
-
-    handles = [m.register_forward_hook(note) for m in model.modules() if isinstance(m, nn.Conv2d)]  # type: ignore[arg-type]
-    model(x)
-    for handle in handles:
-        handle.remove()
-    work = []
-    for (shape, weight_shape, padding), count in seen.items():
-        layer = nn.Conv2d(weight_shape[1], weight_shape[0], weight_shape[2], padding=padding).to(x.device)
-        inputs = torch.rand(shape, device=x.device, requires_grad=True)
-        work.append((layer, inputs, torch.rand_like(layer(inputs)), count))
-
-    def run() -> None:
-        for layer, inputs, gradient, count in work:
-            for _ in range(count):
-                layer(inputs).backward(gradient)
-
-    return run
+def _compiled(model: ConvDRAW, x: Tensor) -> tuple[Callable[[], None], float]:
+    """A step whose loss is compiled, and the seconds that its first run takes."""
+    loss, after = _ours(model)
+    step = _step(model, torch.compile(loss), after, x)
+    began = time.perf_counter()
+    step()
+    return step, time.perf_counter() - began
 
 
 def _wohlert() -> tuple[Tensor, dict[str, Any], nn.Module, Loss]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from benchmarks.speed.ceiling import alone, flops
 from benchmarks.speed.timing import importable, in_turn, ratio, table
 from bridle.models import NVPVAE
 from bridle.models.gaussian import standard_normal_log_prob
@@ -60,7 +62,8 @@ def measure(peers: Path | None) -> list[str]:
         if peers is not None and (peers / "nflows").is_dir():
             with importable(peers / "nflows"):
                 made["nflows"] = _nflows(NVPVAE(image, **sizes), sizes)
-        times = in_turn({name: _step(model, x) for name, model in made.items()}, ROUNDS)
+        steps = {name: _step(model, x) for name, model in made.items()}
+        times = in_turn({**steps, "alone": alone(made["Bridle"], x)}, ROUNDS)
         for name, model in made.items():
             weights = sum(p.numel() for p in model.parameters())
             rows.append(
@@ -68,15 +71,18 @@ def measure(peers: Path | None) -> list[str]:
                     preset,
                     name,
                     f"{weights:,}",
+                    f"{flops(partial(_loss, model), x) / 1e9:.2g}",
                     times[name].milliseconds(),
+                    ratio(times["alone"], times["Bridle"]) if name == "Bridle" else "",
                     "" if name == "Bridle" else ratio(times[name], times["Bridle"]),
                 ]
             )
-    header = ["preset", "flow", "weights", "step, ms", "Bridle is times as fast"]
+    header = ["preset", "flow", "weights", "GFLOP", "step, ms", "its layers alone", "Bridle is times as fast"]
     return [
         "## VAE+NVP",
         "Forward, backward and Adam at the presets; the same encoder and decoder, and a RealNVP of as many couplings "
-        "and hidden units from each library.",
+        "and hidden units from each library. Its layers alone: the time of our convolutions and matrix products by "
+        "themselves, as a share of the step.",
         table(header, rows),
         *([] if "nflows" in made else ["nflows was not measured: no clone of it in `--peers`."]),
     ]
@@ -86,12 +92,17 @@ def _step(model: nn.Module, x: Tensor) -> Callable[[], None]:
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
 
     def step() -> None:
-        x_hat, kl = model(x)
-        (kl.mean() + 100 * (x_hat - x).square().mean()).backward()
+        _loss(model, x).backward()
         optimizer.step()
         optimizer.zero_grad()
 
     return step
+
+
+def _loss(model: nn.Module, x: Tensor) -> Tensor:
+    x_hat, kl = model(x)
+    loss: Tensor = kl.mean() + 100 * (x_hat - x).square().mean()
+    return loss
 
 
 def _zuko(vae: NVPVAE, sizes: dict[str, int]) -> nn.Module:
