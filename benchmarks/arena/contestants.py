@@ -307,8 +307,8 @@ PEERS: dict[str, Entry] = {
     ),
     "cooper": Entry(Cooper, _grid(rate=[3e-3, 1e-2, 3e-2, 0.1, 0.3, 1])),
     "nupi": Entry(Cooper, _grid(rate=[3e-3, 1e-2, 3e-2, 0.1, 0.3], kp=[0.1, 0.3, 1, 3, 10, 30])),
-    "mdmm": Entry(MDMM, _grid(rate=[3e-3, 1e-2, 3e-2, 0.1, 0.3], damping=[1, 10, 100, 1000])),
-    "controlvae": Entry(ControlVAE, _grid(kp=[3, 10, 30, 100], ki=[3e-3, 1e-2, 3e-2, 0.1, 0.3, 1])),
+    "mdmm": Entry(MDMM, _grid(rate=[3e-3, 1e-2, 3e-2, 0.1, 0.3, 1], damping=[1, 10, 100, 1e3, 1e4])),
+    "controlvae": Entry(ControlVAE, _grid(kp=[1, 3, 10, 30, 100], ki=[3e-3, 1e-2, 3e-2, 0.1, 0.3, 1])),
 }
 """The peers. A grid whose best setting lies at its edge is extended there."""
 
