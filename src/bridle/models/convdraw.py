@@ -24,8 +24,8 @@ from bridle.models.gaussian import (
 
 __all__ = ["ConvDRAW"]
 
-# Maps that a step keeps for the backward pass, over those that it hands to the next one. Parts of T steps whose insides
-# are computed again hold T / k + _INSIDE * k of the latter, which is least at k = sqrt(T / _INSIDE).
+# For the backward pass a step keeps about so many times the maps that it hands to the next one. Parts of k steps whose
+# insides are computed again hold T / k + _INSIDE * k of the latter: least at k = sqrt(T / _INSIDE).
 _INSIDE = 5
 
 
@@ -208,6 +208,8 @@ class ConvDRAW(LatentModel):
         x = self._to_grid(x)
         features, decoder, canvas = self._start(len(x), context)
         carried = _Carried(State.zeros_like(decoder), decoder, canvas)
+        # x and the context do not change, so one convolution of them serves all steps that share a core.
+        fixed = self._core(0).fixed(x, features) if len(self.cores) == 1 else None
         recompute = self.recompute and torch.is_grad_enabled()
         length = max(1, round(math.sqrt(steps / _INSIDE))) if recompute else steps
         z, posteriors, priors = [], [], []
@@ -217,10 +219,18 @@ class ConvDRAW(LatentModel):
             noise = [self._noise(len(x), generator) for _ in part]
             if recompute:
                 carried, latents = checkpoint(
-                    self._advance, part, x, features, carried, noise, use_reentrant=False, preserve_rng_state=False
+                    self._advance,
+                    part,
+                    x,
+                    features,
+                    fixed,
+                    carried,
+                    noise,
+                    use_reentrant=False,
+                    preserve_rng_state=False,
                 )
             else:
-                carried, latents = self._advance(part, x, features, carried, noise)
+                carried, latents = self._advance(part, x, features, fixed, carried, noise)
             for one_z, posterior, prior in latents:
                 z.append(one_z)
                 posteriors.append(posterior)
@@ -229,24 +239,27 @@ class ConvDRAW(LatentModel):
         return x_hat, torch.stack(z, dim=1), LatentGaussians(_stack(posteriors), _stack(priors))
 
     def _advance(
-        self, part: range, x: Tensor, features: Tensor | None, carried: _Carried, noise: list[Tensor]
+        self,
+        part: range,
+        x: Tensor,
+        features: Tensor | None,
+        fixed: tuple[Tensor, Tensor | None] | None,
+        carried: _Carried,
+        noise: list[Tensor],
     ) -> tuple[_Carried, list[tuple[Tensor, Gaussian, Gaussian]]]:
         """Some steps of the recurrence, with noise for each: where they end, and each step's z, posterior and prior."""
-        encoder, decoder, canvas, encoder_fixed, decoder_fixed = carried
+        encoder, decoder, canvas = carried
         latents = []
         for t, its_noise in zip(part, noise, strict=True):
             core = self._core(t)
-            if t < len(self.cores):
-                # x and the context do not change, so one convolution of them serves all steps that share a core.
-                encoder_fixed, decoder_fixed = core.encoder_fixed(x, features), core.decoder_fixed(features)
-            assert encoder_fixed is not None
+            encoder_fixed, decoder_fixed = core.fixed(x, features) if fixed is None else fixed
             prior = core.prior(decoder.h)
             encoder = core.encode(x - canvas, decoder.h, encoder, encoder_fixed)
             posterior = core.posterior(encoder.h)
             z = gaussian_at(*posterior, its_noise)
             decoder, canvas = core.decode(z, canvas, decoder, decoder_fixed)
             latents.append((z, posterior, prior))
-        return _Carried(encoder, decoder, canvas, encoder_fixed, decoder_fixed), latents
+        return _Carried(encoder, decoder, canvas), latents
 
     def _noise(self, n: int, generator: Generator | None) -> Tensor:
         weight = self._core(0).output.weight
@@ -332,8 +345,6 @@ class _Carried(NamedTuple):
     encoder: State
     decoder: State
     canvas: Tensor
-    encoder_fixed: Tensor | None = None
-    decoder_fixed: Tensor | None = None
 
 
 class Core(nn.Module):
@@ -357,9 +368,10 @@ class Core(nn.Module):
             assert lstm.bias is not None
             nn.init.ones_(lstm.bias[channels : 2 * channels])  # an LSTM that starts out forgetting learns slowly
 
-    def encoder_fixed(self, x: Tensor, context: Tensor | None) -> Tensor:
-        """What x and the context add to the encoder's gates."""
-        return self.encoder_constant(x if context is None else torch.cat((x, context), dim=1))
+    def fixed(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """What x and the context add to the encoder's gates, and to the decoder's."""
+        seen = x if context is None else torch.cat((x, context), dim=1)
+        return self.encoder_constant(seen), self.decoder_fixed(context)
 
     def decoder_fixed(self, context: Tensor | None) -> Tensor | None:
         """What the context adds to the decoder's gates."""
