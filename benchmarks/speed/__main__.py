@@ -16,14 +16,14 @@ from benchmarks.speed import constraint, convdraw, flow, loop, marginal, scaling
 from benchmarks.speed.timing import device_name
 from bridle.files import write_whole
 
-PIECES: dict[str, Callable[[Path | None], list[str]]] = {
-    "convdraw": convdraw.measure,
-    "flow": flow.measure,
-    "marginal": lambda peers: marginal.measure(),
-    "constraint": lambda peers: constraint.measure(),
-    "loop": lambda peers: loop.measure(),
-    "startup": lambda peers: startup.measure(),
-    "scaling": lambda peers: scaling.measure(),
+PIECES: dict[str, Callable[[argparse.Namespace], list[str]]] = {
+    "convdraw": lambda options: convdraw.measure(options.peers),
+    "flow": lambda options: flow.measure(options.peers),
+    "marginal": lambda options: marginal.measure(),
+    "constraint": lambda options: constraint.measure(),
+    "loop": lambda options: loop.measure(),
+    "startup": lambda options: startup.measure(),
+    "scaling": lambda options: scaling.measure(options.out),
 }
 
 
@@ -48,7 +48,7 @@ def main() -> None:
     ]
     print("\n\n".join(parts), flush=True)
     for name in options.only:
-        made = PIECES[name](options.peers)
+        made = PIECES[name](options)
         print("\n" + "\n\n".join(made), flush=True)
         parts += made
     if options.out is not None:

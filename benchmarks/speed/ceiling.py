@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,17 +26,20 @@ def flops(loss: Callable[[Tensor], Tensor], x: Tensor) -> int:
 def alone(model: nn.Module, x: Tensor) -> Callable[[], None]:
     """The layers of a step and nothing else: on inputs that are at hand, forward and backward, as often as the step has
     them."""
-    calls: list[tuple[nn.Module, torch.Size]] = []
+    calls: list[_Call] = []
     layers = [layer for layer in model.modules() if isinstance(layer, LAYERS)]
     handles = [
-        layer.register_forward_hook(lambda layer, inputs, _: calls.append((layer, inputs[0].shape))) for layer in layers
+        layer.register_forward_hook(
+            lambda layer, inputs, _: calls.append(_Call(layer, inputs[0].shape, inputs[0].requires_grad))
+        )
+        for layer in layers
     ]
     model(x)
     for handle in handles:
         handle.remove()
     copies = {layer: copy.deepcopy(layer) for layer in layers}
-    at_hand = {call: _inputs(copies[call[0]], call[1], x) for call in calls}
-    work = [(copies[layer], *at_hand[layer, shape]) for layer, shape in calls]
+    at_hand = {call: _at_hand(copies[call.layer], call, x) for call in calls}
+    work = [(copies[call.layer], *at_hand[call]) for call in calls]
 
     def run() -> None:
         for layer, inputs, gradient in work:
@@ -44,6 +48,14 @@ def alone(model: nn.Module, x: Tensor) -> Callable[[], None]:
     return run
 
 
-def _inputs(layer: nn.Module, shape: torch.Size, like: Tensor) -> tuple[Tensor, Tensor]:
-    inputs = torch.rand(shape, device=like.device, requires_grad=True)
+class _Call(NamedTuple):
+    """``differentiated``: whether the gradient goes on to what is before the layer, as it does not where that is x."""
+
+    layer: nn.Module
+    shape: torch.Size
+    differentiated: bool
+
+
+def _at_hand(layer: nn.Module, call: _Call, like: Tensor) -> tuple[Tensor, Tensor]:
+    inputs = torch.rand(call.shape, device=like.device, requires_grad=call.differentiated)
     return inputs, torch.rand_like(layer(inputs))

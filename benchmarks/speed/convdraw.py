@@ -17,7 +17,7 @@ from bridle.geco import GECO, Constraint
 from bridle.models import ConvDRAW
 from bridle.training.presets import PRESETS
 
-__all__ = ["measure"]
+__all__ = ["measure", "objective_of", "training_step"]
 
 IMAGES = {"tiny": (1, 8, 8), "small": (1, 28, 28), "paper": (3, 32, 32)}
 ROUNDS = {"tiny": 40, "small": 15, "paper": 2}
@@ -46,11 +46,11 @@ def _ceiling() -> str:
         settings = PRESETS["ConvDRAW"][preset]  # type: ignore[index]
         x = torch.rand(settings.batch, *image)
         model = ConvDRAW(image, **settings.model)
-        count = flops(_ours(model)[0], x)
+        count = flops(objective_of(model)[0], x)
         contestants = {
-            "step": _step(model, *_ours(model), x),
+            "step": training_step(model, *objective_of(model), x),
             "alone": alone(model, x),
-            "bf16": _step(model, *_ours(model), x, torch.bfloat16),
+            "bf16": training_step(model, *objective_of(model), x, torch.bfloat16),
         }
         compiling = "–"
         if preset in COMPILED:
@@ -96,9 +96,12 @@ def _beside_peers(folder: Path | None) -> str:
         with importable(folder / name):
             x, settings, theirs, their_loss = enter()
         ours = ConvDRAW(tuple(x.shape[1:]), **settings)  # type: ignore[arg-type]
-        our_flops, their_flops = flops(_ours(ours)[0], x), flops(their_loss, x)
+        our_flops, their_flops = flops(objective_of(ours)[0], x), flops(their_loss, x)
         times = in_turn(
-            {"ours": _step(ours, *_ours(ours), x), "theirs": _step(theirs, their_loss, lambda: None, x)},
+            {
+                "ours": training_step(ours, *objective_of(ours), x),
+                "theirs": training_step(theirs, their_loss, lambda: None, x),
+            },
             rounds=5,
             warmup=1,
         )
@@ -122,8 +125,9 @@ def _beside_peers(folder: Path | None) -> str:
     return table(header, rows)
 
 
-def _ours(model: ConvDRAW) -> tuple[Loss, Callable[[], None]]:
-    geco = GECO({"re": Constraint(upper=0.01, initial=100.0)})
+def objective_of(model: ConvDRAW) -> tuple[Loss, Callable[[], None]]:
+    """The loss of a batch by GECO, and the step of its multiplier."""
+    geco = GECO({"re": Constraint(upper=0.01, initial=100.0)}).to(next(model.parameters()).device)
 
     def loss(x: Tensor) -> Tensor:
         out = model(x)
@@ -132,13 +136,14 @@ def _ours(model: ConvDRAW) -> tuple[Loss, Callable[[], None]]:
     return loss, geco.step
 
 
-def _step(
+def training_step(
     model: nn.Module,
     loss: Loss,
     after: Callable[[], None],
     x: Tensor,
     autocast: torch.dtype | None = None,
 ) -> Callable[[], None]:
+    """Forward, backward, Adam, and what comes after."""
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
 
     def step() -> None:
@@ -154,8 +159,8 @@ def _step(
 
 def _compiled(model: ConvDRAW, x: Tensor) -> tuple[Callable[[], None], float]:
     """A step whose loss is compiled, and the seconds that its first run takes."""
-    loss, after = _ours(model)
-    step = _step(model, torch.compile(loss), after, x)
+    loss, after = objective_of(model)
+    step = training_step(model, torch.compile(loss), after, x)
     began = time.perf_counter()
     step()
     return step, time.perf_counter() - began

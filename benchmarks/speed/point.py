@@ -8,11 +8,13 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarks.speed.convdraw import objective_of, training_step
 from bridle.data import Batch, BatchOrder, TensorSplit
 from bridle.geco import GECO, Constraint
 from bridle.models import ConvDRAW, ConvVAE
@@ -30,17 +32,7 @@ def draw(steps: int = 6, batch: int = 16, side: int = 32, recompute: bool = Fals
     """ConvDRAW as at the preset ``small``: forward, backward, Adam, GECO."""
     settings = PRESETS["ConvDRAW"]["small"].model | {"steps": steps, "recompute": recompute}
     model, x = ConvDRAW((1, side, side), **settings).to(_device()), torch.rand(batch, 1, side, side, device=_device())
-    geco = GECO({"re": Constraint(upper=0.01, initial=100.0)}).to(_device())
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
-
-    def step() -> None:
-        out = model(x)
-        geco(out.kl.mean(), re=(out.x_hat - x).square().mean()).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        geco.step()
-
-    return step
+    return training_step(model, *objective_of(model), x)
 
 
 def images(n: int) -> Step:
@@ -48,7 +40,7 @@ def images(n: int) -> Step:
     split = TensorSplit(torch.randint(256, (n, 1, 28, 28), dtype=torch.uint8)).to(_device())
     model = ConvVAE((1, 28, 28), **PRESETS["ConvVAE"]["small"].model).to(_device())
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
-    order, done = BatchOrder(n, 128, 0), iter(range(sys.maxsize))
+    order, done = BatchOrder(n, 128, 0), count()
 
     def step() -> None:
         x = split.batch(order.index(next(done)).to(_device())).x
@@ -60,11 +52,11 @@ def images(n: int) -> Step:
     return step
 
 
-def constraints(count: int) -> Step:
+def constraints(number: int) -> Step:
     """As many constraints on leaves of the graph: loss, backward, and the multipliers' step."""
     objective = torch.tensor(10.0, device=_device(), requires_grad=True)
-    values = torch.full((count,), 0.02, device=_device(), requires_grad=True)
-    geco = GECO({f"c{i}": Constraint(upper=0.01) for i in range(count)}).to(_device())
+    values = torch.full((number,), 0.02, device=_device(), requires_grad=True)
+    geco = GECO({f"c{i}": Constraint(upper=0.01) for i in range(number)}).to(_device())
 
     def step() -> None:
         geco(objective, **{f"c{i}": value for i, value in enumerate(values.unbind())}).loss.backward()
@@ -73,15 +65,15 @@ def constraints(count: int) -> Step:
     return step
 
 
-def runs(count: int) -> Step:
+def runs(number: int) -> Step:
     """As many ConvVAEs as at ``tiny``, stacked: forward, backward, and the Adam of each."""
-    models = [ConvVAE((1, 8, 8), **PRESETS["ConvVAE"]["tiny"].model).to(_device()) for _ in range(count)]
+    models = [ConvVAE((1, 8, 8), **PRESETS["ConvVAE"]["tiny"].model).to(_device()) for _ in range(number)]
     optimizers = [torch.optim.Adam(model.parameters(), lr=1e-4, fused=True) for model in models]
     stack, batch = StackedModel(models, 128), Batch(torch.rand(128, 1, 8, 8, device=_device()))
 
     def step() -> None:
         one = Pass(batch, stack.noise())
-        outs = stack([one] * count)
+        outs = stack([one] * number)
         torch.stack([r.kl.mean() + 100 * (r.x_hat - r.x).square().mean() for r in outs]).sum().backward()
         for optimizer in optimizers:
             optimizer.step()

@@ -37,8 +37,8 @@ CURVES = {
     "batch": Curve("batch", "draw", "batch", (8, 16, 32, 64, 128), {}),
     "image side": Curve("pixels a side", "draw", "side", SIZES, {"batch": 4}),
     "images": Curve("training images", "images", "n", (1_000, 10_000, 100_000, 300_000), {}),
-    "constraints": Curve("constraints", "constraints", "count", (1, 4, 16, 64, 256), {}),
-    "stacked runs": Curve("stacked runs", "runs", "count", (1, 2, 4, 8, 16), {}),
+    "constraints": Curve("constraints", "constraints", "number", (1, 4, 16, 64, 256), {}),
+    "stacked runs": Curve("stacked runs", "runs", "number", (1, 2, 4, 8, 16), {}),
 }
 PANELS = (
     ("ConvDRAW's T", "T, recomputed"),
@@ -48,26 +48,27 @@ PANELS = (
     ("constraints",),
     ("stacked runs",),
 )
-PLOT = Path("results/images/scaling.png")
+PLOT = "images/scaling.png"
 SHARED = ("--data", "Digits", "--model", "ConvDRAW", "--preset", "tiny", "--constraints.re", "0.1")
 TRAINED = (100, 300)
 """Steps of a short and a long training, whose difference is told."""
 
 
-def measure(plot: Path = PLOT) -> list[str]:
-    """The tables; draws the plot."""
+def measure(page: Path | None) -> list[str]:
+    """The tables, and beside the page that they are for, if there is one, the plot."""
     points = {name: [_point(curve, value) for value in curve.values] for name, curve in CURVES.items()}
     rows = [
         [name, _listed(curve.values), _listed(_times(points[name])), _listed(_megabytes(points[name]))]
         for name, curve in CURVES.items()
     ]
-    _draw(points, plot)
+    if page is not None:
+        _draw(points, page.parent / PLOT)
     return [
         "## Scaling",
         "A step, and the most memory that its process took beyond its imports; each point in a process of its own. "
         "ConvDRAW as at `small` on 32x32 (T 6, batch 16; batch 4 where the image grows), ConvVAE as at `small` where "
         "the images are counted and as at `tiny` where runs are stacked, constraints by themselves.",
-        f"![time and memory]({os.path.relpath(plot, 'results')})",
+        *([f"![time and memory]({PLOT})"] if page is not None else []),
         table(["what grows", "to", "ms", "MB"], rows),
         "ConvDRAW on Digits by `bridle train`, a step of one batch of 64:",
         table(["processes", "threads of each", "ms"], _processes()),

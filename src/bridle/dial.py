@@ -61,7 +61,7 @@ class Dial:
         self.ranges = dict(ranges)
         self.points = points
         self._similarities = frozenset(similarities)
-        self._even: dict[tuple[int, int, torch.device | str | None], _Even] = {}
+        self._even: dict[tuple[int, int, torch.device | str | None, torch.dtype], _Even] = {}
 
     @property
     def size(self) -> int:
@@ -117,16 +117,17 @@ class Dial:
         Along the first range, in the middle of n equal parts, in order; along each further one every n-th part has
         about one, and so has every part of a surface (the multiples of the inverse of a generalized golden ratio).
         """
-        if (kept := self._even.get((n, times, device))) is not None:
+        key = n, times, device, torch.get_default_dtype()
+        if (kept := self._even.get(key)) is not None:
             return kept.position
         others = len(self.ranges) - 1
         steps = [1 / n, *(_golden(others) ** -(i + 1) for i in range(others))]
         with torch.inference_mode(False):  # wherever they are first asked for, they may be trained on
             parts = torch.arange(n, dtype=torch.float64).unsqueeze(1) + 0.5
             position = parts * torch.tensor(steps, dtype=torch.float64) % 1
-            position = position.to(torch.get_default_dtype()).to(device).repeat_interleave(times, dim=0)
+            position = position.to(key[-1]).to(device).repeat_interleave(times, dim=0)
             kept = _Even(position, self.kappas(position), self.shares(position), self.features(position))
-        self._even[n, times, device] = kept
+        self._even[key] = kept
         return position
 
     def features(self, position: Tensor) -> Tensor:
@@ -142,7 +143,7 @@ class Dial:
     def kappas(self, position: Tensor) -> dict[str, Tensor]:
         """The kappa of each range at positions ``(n, ranges)``, each of shape ``(n,)``."""
         if (kept := self._kept(position)) is not None:
-            return kept.kappas
+            return dict(kept.kappas)
         kappas = {}
         for (name, (least, greatest)), coordinate in zip(self.ranges.items(), position.unbind(dim=1), strict=True):
             if name in self._similarities:

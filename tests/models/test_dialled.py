@@ -37,7 +37,7 @@ def model_of(name: str, conditional: bool) -> LatentModel:
 def dialled(name: str, conditional: bool, dial: Dial = DIAL) -> Dialled[LatentModel]:
     """With a condition that does something, as after training."""
     model = Dialled(model_of(name, conditional), dial)
-    nn.init.normal_(model.modulation, std=0.01)
+    nn.init.normal_(model.modulation, std=0.05)
     return model
 
 
@@ -158,7 +158,7 @@ def test_layers_of_every_kind_fold() -> None:
     torch.manual_seed(0)
     dial = Dial({"a": (0.1, 1.0), "b": (2.0, 3.0)})
     model = Dialled(Layers(), dial)
-    nn.init.normal_(model.modulation, std=0.02)
+    nn.init.normal_(model.modulation, std=0.1)
     x, kappas = torch.rand(2, 4, 3, 3), {"a": 0.5, "b": 2.2}
     torch.testing.assert_close(model(dial.position(kappas), x), model.at(**kappas)(x))
     assert not torch.allclose(model.at(**kappas)(x), model.module(x))
@@ -168,7 +168,7 @@ def test_a_linear_layer_of_a_sequence_has_the_place_of_its_image() -> None:
     """As many elements as images: what was scaled along the wrong dimension would not be noticed by its shape."""
     torch.manual_seed(0)
     model = Dialled(nn.Linear(3, 4), DIAL)
-    nn.init.normal_(model.modulation, std=0.02)
+    nn.init.normal_(model.modulation, std=0.1)
     position, x = torch.tensor([[0.0], [1.0]]), torch.rand(2, 2, 3)
     expected = torch.stack([model.at(0.05)(x[0]), model.at(0.25)(x[1])])
     torch.testing.assert_close(model(position, x), expected)
@@ -213,6 +213,21 @@ def test_a_module_that_recomputes_is_refused() -> None:
     for module in (model, nn.ModuleList([model])):
         with pytest.raises(ValueError, match=f"a {type(module).__name__} with recompute cannot follow a dial"):
             Dialled(module, DIAL)
+
+
+def test_what_all_points_share_changes_evenly_along_each_range() -> None:
+    """At the middle of both ranges the weight is as it was, and at a corner all of both is added."""
+    torch.manual_seed(0)
+    dial = Dial({"re": (0.1, 0.4), "l1": (0.1, 0.4)})
+    model = Dialled(nn.Linear(3, 4), dial)
+    with torch.no_grad():
+        model.modulation[:2, :4] = torch.rand(2, 4)
+    weight = model.module.weight
+    re, l1 = (model.at(**at).weight - weight for at in ({"re": 0.4, "l1": 0.2}, {"re": 0.2, "l1": 0.4}))
+    assert bool((re != 0).all()) and not torch.allclose(re, l1)
+    torch.testing.assert_close(model.at(re=0.2, l1=0.2).weight, weight)
+    torch.testing.assert_close(model.at(re=0.4, l1=0.1).weight, weight + re - l1)
+    torch.testing.assert_close(model.at(re=0.2 * 2**0.5, l1=0.2).weight, weight + re / 2)
 
 
 def test_a_change_is_free_at_each_point_and_linear_between_them() -> None:

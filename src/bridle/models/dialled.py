@@ -40,8 +40,8 @@ class Dialled(nn.Module, Generic[Module]):
     alone.
 
     The module need not know of it: encoder, decoder, prior and flow alike, and a recurrent layer at every step. Scales
-    start at one, shifts at zero, so that it starts as it was. And since such a layer is one with other
-    weights, :meth:`at` gives a module of the same class for any one kappa, with nothing left of the dial.
+    start at one, shifts at zero, so that it starts as it was. And since such a layer is one with other weights,
+    :meth:`at` gives a module of the same class for any one kappa, with nothing left of the dial.
 
     Layers must be called, as ``self.layer(x)``: of one whose weight is read by itself the dial knows nothing.
 

@@ -269,8 +269,15 @@ def _stacked(runs: Sequence[_Run]) -> StackedModel:
 
 def _common(config: TrainConfig) -> dict[str, Any] | None:
     """The settings that must be equal in a group; None for a run that is trained by itself."""
-    alone = config.accumulate > 1 or config.precision != "no" or config.pncc.random is not None
-    if alone or config.until == "settled" or config.constraints.ranges() or config.model.init_args.get("recompute"):
+    alone = (
+        config.accumulate > 1
+        or config.precision != "no"
+        or config.pncc.random is not None
+        or config.until == "settled"
+        or config.constraints.ranges()
+        or config.model.init_args.get("recompute")
+    )
+    if alone:
         return None
     return {name: value for name, value in config.as_dict().items() if name not in _OWN}
 
