@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.speed import constraint, convdraw, flow, loop, marginal, scaling, startup
+from benchmarks.speed import constraint, convdraw, flow, loop, marginal, scaling, shares, startup
 from benchmarks.speed.timing import device_name
 from bridle.files import write_whole
 
@@ -24,6 +24,7 @@ PIECES: dict[str, Callable[[argparse.Namespace], list[str]]] = {
     "loop": lambda options: loop.measure(),
     "startup": lambda options: startup.measure(),
     "scaling": lambda options: scaling.measure(options.out),
+    "shares": lambda options: shares.measure(),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -10,34 +11,50 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-__all__ = ["alone", "flops"]
+__all__ = ["alone", "bandwidth", "flops", "least_bytes"]
 
 LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
-def flops(loss: Callable[[Tensor], Tensor], x: Tensor) -> int:
+def flops(loss: Callable[[], Tensor]) -> int:
     """Floating-point operations of the convolutions and matrix products of a forward and a backward pass."""
     with FlopCounterMode(display=False) as counter:
-        loss(x).backward()
+        loss().backward()
     total: int = counter.get_total_flops()
     return total
+
+
+def least_bytes(model: nn.Module, x: Tensor) -> int:
+    """What a step in float32 moves even if everything but its layers is free.
+
+    Each layer reads its input and its weights and writes its output; on the way back it reads the output's gradient,
+    and input and weights again, and writes the gradients of both. Adam reads and writes every weight and its two
+    moments, and reads the gradient.
+    """
+    numbers = 7 * sum(weight.numel() for weight in model.parameters())
+    for call in _calls(model, x):
+        read, written = math.prod(call.shape), math.prod(call.made)
+        weights = sum(weight.numel() for weight in call.layer.parameters())
+        numbers += 2 * read + 2 * written + 3 * weights + call.differentiated * read
+    return 4 * numbers
+
+
+def bandwidth(device: torch.device, megabytes: int = 256) -> Callable[[], None]:
+    """A copy that reads and writes as many bytes each."""
+    source = torch.ones(megabytes * 250_000, device=device)
+    copied = torch.empty_like(source)
+
+    def run() -> None:
+        copied.copy_(source)
+
+    return run
 
 
 def alone(model: nn.Module, x: Tensor) -> Callable[[], None]:
     """The layers of a step and nothing else: on inputs that are at hand, forward and backward, as often as the step has
     them."""
-    calls: list[_Call] = []
-    layers = [layer for layer in model.modules() if isinstance(layer, LAYERS)]
-    handles = [
-        layer.register_forward_hook(
-            lambda layer, inputs, _: calls.append(_Call(layer, inputs[0].shape, inputs[0].requires_grad))
-        )
-        for layer in layers
-    ]
-    model(x)
-    for handle in handles:
-        handle.remove()
-    copies = {layer: copy.deepcopy(layer) for layer in layers}
+    calls = _calls(model, x)
+    copies = {call.layer: copy.deepcopy(call.layer) for call in calls}
     at_hand = {call: _at_hand(copies[call.layer], call, x) for call in calls}
     work = [(copies[call.layer], *at_hand[call]) for call in calls]
 
@@ -53,7 +70,23 @@ class _Call(NamedTuple):
 
     layer: nn.Module
     shape: torch.Size
+    made: torch.Size
     differentiated: bool
+
+
+def _calls(model: nn.Module, x: Tensor) -> list[_Call]:
+    calls: list[_Call] = []
+    handles = [
+        layer.register_forward_hook(
+            lambda layer, inputs, made: calls.append(_Call(layer, inputs[0].shape, made.shape, inputs[0].requires_grad))
+        )
+        for layer in model.modules()
+        if isinstance(layer, LAYERS)
+    ]
+    model(x)
+    for handle in handles:
+        handle.remove()
+    return calls
 
 
 def _at_hand(layer: nn.Module, call: _Call, like: Tensor) -> tuple[Tensor, Tensor]:

@@ -332,6 +332,7 @@ class GECO(nn.Module):
             self._blocks.append(_Block(name, constraint.shape, len(sides), slice(start, start + rows)))
             start += rows
         self._rows = start
+        self._scalars = all(not block.shape for block in self._blocks)
 
         self.register_buffer("state", torch.zeros(len(self._registers), self._rows))
         self.state[0] = torch.cat(initial)
@@ -452,18 +453,19 @@ class GECO(nn.Module):
         measured: list[Tensor] = []
         for block in self._blocks:
             value = values[block.name]
-            pair = value if isinstance(value, tuple) else (value, value.detach())
+            pair = value if isinstance(value, tuple) else (value, value)
             for part, out in zip(pair, (differentiable, measured), strict=True):
                 if part.shape != block.shape:
                     raise ValueError(
                         f"the value of {block.name!r} has shape {tuple(part.shape)}, its bound {tuple(block.shape)}: "
                         "average it over the batch, to exactly the bound's shape"
                     )
-                out.extend([part.float().reshape(-1)] * block.sides)
-        flat = torch.cat(differentiable) if len(differentiable) > 1 else differentiable[0]
+                out.extend([part if self._scalars else part.reshape(-1)] * block.sides)
+        join = torch.stack if self._scalars else torch.cat
+        flat = join(differentiable).float()
         if not any(isinstance(value, tuple) for value in values.values()):
             return flat, flat.detach()
-        return flat, torch.cat(measured).detach()
+        return flat, join(measured).detach().float()
 
     def _refuse_others(self, values: Mapping[str, object]) -> None:
         if values.keys() != self.constraints.keys():
@@ -478,8 +480,8 @@ class GECO(nn.Module):
             combine: ``combine(pair, dim=0)`` makes one of the two of an interval or an equality.
         """
         result = {}
-        for block in self._blocks:
-            part = rows[block.rows]
+        parts = rows.split([block.rows.stop - block.rows.start for block in self._blocks])
+        for block, part in zip(self._blocks, parts, strict=True):
             if block.sides == 2:
                 part = combine(part.view(2, -1), dim=0)
             result[block.name] = part.reshape(block.shape)

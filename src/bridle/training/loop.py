@@ -150,7 +150,7 @@ def _run(config: TrainConfig, folder: RunFolder, data: DataSet, checkpoint: dict
                     held_out = batch_of(held_out_split, held_out_order, step, part)
                 with nullcontext() if part == config.accumulate - 1 else accelerator.no_sync(wrapped):
                     out = wrapped(batch, held_out)
-                    accelerator.backward(out.loss / config.accumulate)
+                    accelerator.backward(out.loss if config.accumulate == 1 else out.loss / config.accumulate)
                 totals.add(out.metrics)
             if config.clip:
                 if scaled:
