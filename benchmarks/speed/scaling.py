@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.speed.timing import table
 from bridle.files import write_whole
-from bridle.reports.style import COLOURS, FONT, logarithmic, new_figure, style
+from bridle.reports.style import COLOURS, FONT, new_figure, style
 
 __all__ = ["measure"]
 
@@ -128,8 +128,9 @@ def _draw(points: dict[str, list[dict[str, float]]], path: Path) -> None:
             axes = grid[2 * (place // 3) + below, place % 3]
             for name, colour in zip(names, COLOURS, strict=False):
                 axes.plot(CURVES[name].values, values(points[name]), marker="o", color=colour, label=name)
-            axes.set_xscale("log")
-            logarithmic(axes)
+            axes.set_xlim(left=0)
+            axes.set_ylim(bottom=0)
+            axes.locator_params(axis="x", nbins=4)
             style(axes, CURVES[names[0]].axis, unit)
             if len(names) > 1:
                 axes.legend(frameon=False, fontsize=FONT)
