@@ -16,10 +16,13 @@ __all__ = ["alone", "bandwidth", "flops", "least_bytes"]
 LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
-def flops(loss: Callable[[], Tensor]) -> int:
-    """Floating-point operations of the convolutions and matrix products of a forward and a backward pass."""
+def flops(run: Callable[[], Tensor]) -> int:
+    """Floating-point operations of the convolutions and matrix products of a forward pass, and of the backward pass of
+    what it gives, where that has one."""
     with FlopCounterMode(display=False) as counter:
-        loss().backward()
+        made = run()
+        if made.requires_grad:
+            made.backward()
     total: int = counter.get_total_flops()
     return total
 
@@ -32,7 +35,7 @@ def least_bytes(model: nn.Module, x: Tensor) -> int:
     moments, and reads the gradient.
     """
     numbers = 7 * sum(weight.numel() for weight in model.parameters())
-    for call in _calls(model, x):
+    for call in _calls(model, lambda: model(x)):
         read, written = math.prod(call.shape), math.prod(call.made)
         weights = sum(weight.numel() for weight in call.layer.parameters())
         numbers += 2 * read + 2 * written + 3 * weights + call.differentiated * read
@@ -50,17 +53,19 @@ def bandwidth(device: torch.device, megabytes: int = 256) -> Callable[[], None]:
     return run
 
 
-def alone(model: nn.Module, x: Tensor) -> Callable[[], None]:
-    """The layers of a step and nothing else: on inputs that are at hand, forward and backward, as often as the step has
-    them."""
-    calls = _calls(model, x)
+def alone(model: nn.Module, forward: Callable[[], object]) -> Callable[[], None]:
+    """The layers of a step and nothing else, as often as the step has them: on inputs that are at hand, forward and,
+    where gradients are enabled, backward."""
+    calls = _calls(model, forward)
     copies = {call.layer: copy.deepcopy(call.layer) for call in calls}
-    at_hand = {call: _at_hand(copies[call.layer], call, x) for call in calls}
+    at_hand = {call: _at_hand(copies[call.layer], call) for call in calls}
     work = [(copies[call.layer], *at_hand[call]) for call in calls]
 
     def run() -> None:
         for layer, inputs, gradient in work:
-            layer(inputs).backward(gradient)
+            made = layer(inputs)
+            if made.requires_grad:
+                made.backward(gradient)
 
     return run
 
@@ -74,7 +79,7 @@ class _Call(NamedTuple):
     differentiated: bool
 
 
-def _calls(model: nn.Module, x: Tensor) -> list[_Call]:
+def _calls(model: nn.Module, forward: Callable[[], object]) -> list[_Call]:
     calls: list[_Call] = []
     handles = [
         layer.register_forward_hook(
@@ -83,12 +88,13 @@ def _calls(model: nn.Module, x: Tensor) -> list[_Call]:
         for layer in model.modules()
         if isinstance(layer, LAYERS)
     ]
-    model(x)
+    forward()
     for handle in handles:
         handle.remove()
     return calls
 
 
-def _at_hand(layer: nn.Module, call: _Call, like: Tensor) -> tuple[Tensor, Tensor]:
-    inputs = torch.rand(call.shape, device=like.device, requires_grad=call.differentiated)
-    return inputs, torch.rand_like(layer(inputs))
+def _at_hand(layer: nn.Module, call: _Call) -> tuple[Tensor, Tensor]:
+    device = next(layer.parameters()).device
+    inputs = torch.rand(call.shape, device=device, requires_grad=call.differentiated)
+    return inputs, torch.rand(call.made, device=device)

@@ -59,7 +59,7 @@ def _ceiling() -> str:
         count = flops(partial(objective_of(model)[0], x))
         contestants = {
             "step": training_step(model, *objective_of(model), x),
-            "alone": alone(model, x),
+            "alone": alone(model, partial(model, x)),
             "bf16": training_step(model, *objective_of(model), x, torch.bfloat16),
         }
         compiling = "–"

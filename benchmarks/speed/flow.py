@@ -70,7 +70,7 @@ def measure(peers: Path | None) -> list[str]:
                 made["nflows"] = _nflows(NVPVAE(image, **sizes), sizes)
         times = in_turn(
             {name: _step(model, partial(_loss, model, x)) for name, model in made.items()}
-            | {"layers": alone(made["Bridle"], x)},
+            | {"layers": alone(made["Bridle"], partial(made["Bridle"], x))},
             ROUNDS,
         )
         context = torch.randn(settings.batch, sizes["hidden"])

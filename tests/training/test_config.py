@@ -45,6 +45,14 @@ def test_refused_before_anything_is_written(tmp_path: Path, settings: dict[str, 
     assert not (tmp_path / "run").exists()
 
 
+def test_compiling_without_a_compiler_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(ConfigError, match="^compile needs a C.. compiler and Python's headers: install them"):
+        train(TrainConfig(constraints=Constraints(re=0.1), compile=True), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_config_file_round_trip(tmp_path: Path) -> None:
     config = TrainConfig(
         model=ClassSpec("bridle.models.ConvVAE", {"latents": 3}),

@@ -236,6 +236,10 @@ class TrainConfig:
     precision: Literal["no", "bf16", "fp16"] = "no"
     """Mixed precision."""
 
+    compile: bool = False
+    """Compile the step's forward and backward pass. It needs a C++ compiler, Python's headers, and a quarter of a
+    minute or more; it pays in long runs of models of many small operations, such as ConvDRAW."""
+
     device: Literal["auto", "cpu"] = "auto"
     """auto: the accelerator, if there is one."""
 

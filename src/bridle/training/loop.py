@@ -95,6 +95,9 @@ def _run(config: TrainConfig, folder: RunFolder, data: DataSet, checkpoint: dict
         state = TrainingState(config, data, split, device, begun=folder.path if checkpoint else None)
     state.begin(checkpoint, folder)
     system, objective, totals, start = state.system, state.system.objective, state.totals, state.start
+    if config.compile:
+        # All batches are of one size, and the noise is that which would be drawn uncompiled.
+        system.compile(dynamic=False, options={"fallback_random": True})
     wrapped: Any = accelerator.prepare_model(system)
     # Accelerate's own steps look for other libraries every time, half a millisecond; only scaled gradients need them.
     scaled = accelerator.scaler is not None

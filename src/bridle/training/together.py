@@ -47,8 +47,9 @@ def group(configs: Sequence[TrainConfig]) -> list[list[int]]:
 
     Those that differ in nothing but the seed and the objective: kappas, constraints, their options, the rule of the
     multipliers, beta and annealing included. A run by itself is one whose steps are spread over several passes
-    (``accumulate``), one in mixed precision, one whose constraint draws random patches (``pncc.random``), one that
-    trains until it has settled (``until``), one whose kappa is a range, and one whose model recomputes.
+    (``accumulate``), one in mixed precision, one that is compiled, one whose constraint draws random patches
+    (``pncc.random``), one that trains until it has settled (``until``), one whose kappa is a range, and one whose model
+    recomputes.
 
     Returns:
         Indices, each once, in the order of the configurations: one list for each group.
@@ -272,6 +273,7 @@ def _common(config: TrainConfig) -> dict[str, Any] | None:
     alone = (
         config.accumulate > 1
         or config.precision != "no"
+        or config.compile
         or config.pncc.random is not None
         or config.until == "settled"
         or config.constraints.ranges()
@@ -292,7 +294,7 @@ def _refuse_misfits(configs: Sequence[TrainConfig], folders: Sequence[RunFolder]
     if len(group(configs)) > 1 or _common(configs[0]) is None:
         raise ConfigError(
             "these runs cannot be trained together: they may differ in seed and objective alone, with accumulate 1, "
-            "precision no, until steps, one kappa each, no pncc.random and no recompute"
+            "precision no, until steps, one kappa each, no pncc.random, no recompute and not compiled"
         )
     for config, folder in zip(configs, folders, strict=True):
         if not folder.config_file.exists():
