@@ -70,7 +70,7 @@ def measure(peers: Path | None) -> list[str]:
                 made["nflows"] = _nflows(NVPVAE(image, **sizes), sizes)
         times = in_turn(
             {name: _step(model, partial(_loss, model, x)) for name, model in made.items()}
-            | {"layers": alone(made["Bridle"], partial(made["Bridle"], x))},
+            | {"compiled": _compiled(made["Bridle"], x), "layers": alone(made["Bridle"], partial(made["Bridle"], x))},
             ROUNDS,
         )
         context = torch.randn(settings.batch, sizes["hidden"])
@@ -89,12 +89,14 @@ def measure(peers: Path | None) -> list[str]:
                     times[name].milliseconds(),
                     ratio(times["layers"], times["Bridle"]) if ours else "",
                     "" if ours else ratio(times[name], times["Bridle"]),
+                    ratio(times[name], times["compiled"]),
                 ]
             )
             alone_rows.append(
                 [preset, name, draws[name].milliseconds(), "" if ours else ratio(draws[name], draws["Bridle"])]
             )
-    header = ["preset", "flow", "weights", "GFLOP", "MB", "step, ms", "its layers alone", "Bridle is times as fast"]
+    faster = "Bridle is times as fast"
+    header = ["preset", "flow", "weights", "GFLOP", "MB", "step, ms", "its layers alone", faster, "and compiled"]
     return [
         "## VAE+NVP",
         "Forward, backward and Adam at the presets; the same encoder and decoder, and a RealNVP of as many couplings "
@@ -102,7 +104,7 @@ def measure(peers: Path | None) -> list[str]:
         "themselves, as a share of the step. The aim: at least twice zuko's speed.",
         table(header, rows),
         "The flow alone: a sample of every image's posterior with its log-density, their gradients, and Adam.",
-        table(["preset", "flow", "step, ms", "Bridle is times as fast"], alone_rows),
+        table(["preset", "flow", "step, ms", faster], alone_rows),
         *([] if "nflows" in made else ["nflows was not measured: no clone of it in `--peers`."]),
     ]
 
@@ -116,6 +118,10 @@ def _step(model: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], None]:
         optimizer.zero_grad()
 
     return step
+
+
+def _compiled(model: nn.Module, x: Tensor) -> Callable[[], None]:
+    return _step(model, torch.compile(partial(_loss, model, x), dynamic=False))
 
 
 def _divergence(draw: Draw, context: Tensor) -> Tensor:
