@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from pathlib import Path
 
 import torch
 
@@ -25,10 +24,12 @@ PRESETS = {"Digits": "tiny", "MNIST": "small"}
 class Stepper:
     """One run's step, without its data: forward, backward, clipping, Adam, the multipliers and their judge."""
 
-    def __init__(self, config: TrainConfig, data: DataSet) -> None:
+    def __init__(self, config: TrainConfig, data: DataSet, compiled: bool) -> None:
         split = data.split("train")
         self.state = TrainingState(config, data, split, torch.device("cpu"))
         self.state.begin(None, None)  # type: ignore[arg-type]
+        if compiled:
+            self.state.system.compile(dynamic=False)
         self.batch = split.batch(torch.arange(config.batch))
         self.clip = config.clip
 
@@ -47,9 +48,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", nargs="+", default=["Digits"], choices=list(PRESETS))
     parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--compile", action="store_true", help="both, as by `bridle train --compile true`")
     given = parser.parse_args()
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, medians of {given.steps} steps in turns\n")
+    print(
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, "
+        f"medians of {given.steps} steps in turns{', compiled' if given.compile else ''}\n"
+    )
     print("| data, preset | model | one kappa, ms | dial, ms | ratio |\n|---|---|---|---|---|")
     for name in given.data:
         data = build_data(TrainConfig(data=ClassSpec(f"bridle.data.{name}")))
@@ -65,6 +69,7 @@ def main() -> None:
                         lr=preset.lr,
                     ),
                     data,
+                    given.compile,
                 )
                 for kappa in (0.1, "0.06:0.22")
             ]
