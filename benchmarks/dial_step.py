@@ -14,6 +14,7 @@ import torch
 from bridle.data import DataSet
 from bridle.training import ClassSpec, Constraints, TrainConfig
 from bridle.training.build import build_data
+from bridle.training.compiling import compile_system
 from bridle.training.presets import preset_for
 from bridle.training.state import TrainingState
 
@@ -28,10 +29,10 @@ class Stepper:
         split = data.split("train")
         self.state = TrainingState(config, data, split, torch.device("cpu"))
         self.state.begin(None, None)  # type: ignore[arg-type]
-        if compiled:
-            self.state.system.compile(dynamic=False)
         self.batch = split.batch(torch.arange(config.batch))
         self.clip = config.clip
+        if compiled:
+            compile_system(self.state.system, self.batch)
 
     def seconds(self) -> float:
         system = self.state.system

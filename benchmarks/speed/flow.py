@@ -52,7 +52,7 @@ class Ours(nn.Module):
 
 
 def measure(peers: Path | None) -> list[str]:
-    """The table of both presets.
+    """The tables of both presets.
 
     Arguments:
         peers: A folder with a clone of nflows, in a folder of that name; without it nflows is left out.

@@ -117,7 +117,8 @@ class Dial:
         Along the first range, in the middle of n equal parts, in order; along each further one every n-th part has
         about one, and so has every part of a surface (the multiples of the inverse of a generalized golden ratio).
         """
-        key = n, times, device, torch.get_default_dtype()
+        dtype = torch.get_default_dtype()
+        key = n, times, device, dtype
         if (kept := self._even.get(key)) is not None:
             return kept.position
         others = len(self.ranges) - 1
@@ -125,7 +126,7 @@ class Dial:
         with torch.inference_mode(False):  # wherever they are first asked for, they may be trained on
             parts = torch.arange(n, dtype=torch.float64).unsqueeze(1) + 0.5
             position = parts * torch.tensor(steps, dtype=torch.float64) % 1
-            position = position.to(key[-1]).to(device).repeat_interleave(times, dim=0)
+            position = position.to(dtype).to(device).repeat_interleave(times, dim=0)
             kept = _Even(position, self.kappas(position), self.shares(position), self.features(position))
         self._even[key] = kept
         return position

@@ -1,4 +1,4 @@
-"""A compiled run is the plain one to rounding, whatever else is set."""
+"""A compiled run is the plain one to rounding."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bridle.training import ClassSpec, Constraints, TrainConfig, train
-from bridle.training.state import can_compile
+from bridle.training.compiling import can_compile
 
 SMALL = {
     "ConvVAE": {"latents": 4, "width": 4, "hidden": 8},

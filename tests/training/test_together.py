@@ -241,13 +241,14 @@ def test_groups() -> None:
         config(objective="annealed", steps=40),
         config(precision="bf16"),
         config(precision="bf16", seed=1),
+        config(compile=True),
         config(constraints=Constraints(pncc=0.5), pncc=PatchOptions(random=3)),
         config(constraints=Constraints(pncc=0.5), pncc=PatchOptions(patch=4)),
         config(constrain_on="validation"),
         replace(config("ConvDRAW"), model=recomputing),
         replace(config("ConvDRAW", seed=1), model=recomputing),
     ]
-    assert group(runs) == [[0, 2, 4, 10], [1, 6], [3], [5], [7], [8], [9], [11], [12], [13]]
+    assert group(runs) == [[0, 2, 4, 11], [1, 6], [3], [5], [7], [8], [9], [10], [12], [13], [14]]
     assert group([]) == []
 
 

@@ -13,6 +13,7 @@ from bridle.errors import ConfigError
 from bridle.sweeps.runs import RunSpec, naming
 from bridle.training import TrainConfig
 from bridle.training.build import build_data, build_model, build_objective, check_constraints
+from bridle.training.compiling import refuse_without_compiler
 from bridle.training.folder import RunFolder
 
 __all__ = ["refuse_misfits"]
@@ -39,6 +40,8 @@ def refuse_misfits(specs: Sequence[RunSpec], out: Path) -> None:
             raise ConfigError(f"{spec.name!r} is no name for a folder")
         with naming(spec):
             spec.config.validate()
+            if spec.config.compile:
+                refuse_without_compiler()
     for spec in specs:
         folder = RunFolder(out / spec.name)
         if folder.holds_another(spec.config):

@@ -20,6 +20,7 @@ from bridle.data.order import BatchOrder
 from bridle.errors import ConfigError, Interrupted
 from bridle.training.best import Best
 from bridle.training.build import build_data
+from bridle.training.compiling import can_compile, compile_system, refuse_without_compiler
 from bridle.training.config import TrainConfig
 from bridle.training.folder import RunFolder
 from bridle.training.interruption import interruptible
@@ -52,6 +53,8 @@ def train(config: TrainConfig, out: str | Path, overwrite: bool = False, data: D
     """
     folder = RunFolder(out)
     config.validate()
+    if config.compile:
+        refuse_without_compiler()
     if not overwrite:
         folder.refuse_if_used()
     return _run(config, folder, data or build_data(config), checkpoint=None)
@@ -95,10 +98,6 @@ def _run(config: TrainConfig, folder: RunFolder, data: DataSet, checkpoint: dict
         state = TrainingState(config, data, split, device, begun=folder.path if checkpoint else None)
     state.begin(checkpoint, folder)
     system, objective, totals, start = state.system, state.system.objective, state.totals, state.start
-    if config.compile:
-        # All batches are of one size, and the noise is that which would be drawn uncompiled.
-        system.compile(dynamic=False, options={"fallback_random": True})
-    wrapped: Any = accelerator.prepare_model(system)
     # Accelerate's own steps look for other libraries every time, half a millisecond; only scaled gradients need them.
     scaled = accelerator.scaler is not None
     optimizer: Any = accelerator.prepare_optimizer(state.optimizer) if scaled else state.optimizer
@@ -118,6 +117,13 @@ def _run(config: TrainConfig, folder: RunFolder, data: DataSet, checkpoint: dict
             if step:
                 best.consider(state, step, seconds)
 
+    system.train()
+    if config.compile and can_compile():
+        compile_system(system, batch_of(split, order, start, 0))
+    elif config.compile and accelerator.is_main_process:
+        log.warning("nothing can be compiled here: the run goes on uncompiled, which is the same to rounding")
+    wrapped: Any = accelerator.prepare_model(system)
+
     if checkpoint is not None and checkpoint["scaler"] is not None and accelerator.scaler is not None:
         accelerator.scaler.load_state_dict(checkpoint["scaler"])
     began = time.monotonic()
@@ -134,7 +140,6 @@ def _run(config: TrainConfig, folder: RunFolder, data: DataSet, checkpoint: dict
         save(0)
     checkpoint_every = config.checkpoint_every or max(1, config.steps // 10)
 
-    system.train()
     view = TrainingView([folder.path], config.steps, start, accelerator.is_main_process)
     with view, interruptible(world) as stop:
         for step in range(start, config.steps):

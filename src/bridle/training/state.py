@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import sysconfig
 import zlib
 from pathlib import Path
 from typing import Any
@@ -25,7 +22,7 @@ from bridle.training.system import System
 from bridle.training.totals import Totals
 from bridle.training.until import Until
 
-__all__ = ["TrainingState", "accelerator_for", "can_compile", "device_for", "seed_step"]
+__all__ = ["TrainingState", "accelerator_for", "device_for", "seed_step"]
 
 
 class TrainingState:
@@ -112,17 +109,11 @@ def device_for(config: TrainConfig) -> torch.device:
     return torch.accelerator.current_accelerator() or torch.device("cpu")
 
 
-def can_compile() -> bool:
-    """Whether a compiler and Python's headers are there, as far as can be told without trying."""
-    compilers = (os.environ.get("CXX", "c++"), "g++", "clang++", "cl")
-    return any(map(shutil.which, compilers)) and Path(sysconfig.get_path("include"), "Python.h").exists()
-
-
 def accelerator_for(config: TrainConfig) -> Accelerator:
     """The devices and processes of a run.
 
     Raises:
-        ConfigError: fp16 without an accelerator, or compile without a compiler.
+        ConfigError: fp16 without an accelerator.
     """
     # No buffer needs to be shared between processes but GECO's, which shares its own.
     ddp = DistributedDataParallelKwargs(broadcast_buffers=False)
@@ -130,8 +121,6 @@ def accelerator_for(config: TrainConfig) -> Accelerator:
     cpu = device_for(config).type == "cpu"
     if config.precision == "fp16" and cpu:
         raise ConfigError("precision fp16 needs an accelerator: use bf16 or no")
-    if config.compile and not can_compile():
-        raise ConfigError("compile needs a C++ compiler and Python's headers: install them, or leave compile out")
     AcceleratorState._reset_state()  # else a second run of one Python process must have the first one's precision
     return Accelerator(mixed_precision=config.precision, cpu=cpu, kwargs_handlers=[ddp])
 
