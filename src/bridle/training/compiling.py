@@ -23,12 +23,15 @@ def compile_system(system: System, batch: Batch) -> None:
     The noise is that which would be drawn uncompiled, so that a run is the same to rounding.
 
     Arguments:
-        system: Changed in place.
+        system: Changed in place; in training mode from then on.
         batch: One as all of them are, in shape and device.
     """
     torch.compiler.reset()  # torch stops compiling after a few models of one class, earlier runs' among them
+    # What is computed once, such as positions on a dial, is no part of the step. In eval mode nothing else is kept.
+    system.eval()
     with torch.no_grad():
-        system(batch)  # what is computed once, such as positions on a dial, is no part of the step
+        system(batch)
+    system.train()
     system.compile(dynamic=False, options={"fallback_random": True})
 
 

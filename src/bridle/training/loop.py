@@ -117,7 +117,6 @@ def _run(config: TrainConfig, folder: RunFolder, data: DataSet, checkpoint: dict
             if step:
                 best.consider(state, step, seconds)
 
-    system.train()
     if config.compile and can_compile():
         compile_system(system, batch_of(split, order, start, 0))
     elif config.compile and accelerator.is_main_process:
@@ -140,6 +139,7 @@ def _run(config: TrainConfig, folder: RunFolder, data: DataSet, checkpoint: dict
         save(0)
     checkpoint_every = config.checkpoint_every or max(1, config.steps // 10)
 
+    system.train()
     view = TrainingView([folder.path], config.steps, start, accelerator.is_main_process)
     with view, interruptible(world) as stop:
         for step in range(start, config.steps):
