@@ -17,7 +17,7 @@ from benchmarks.arena.tuning import ablation_jobs, at_edge, best_setting, final_
 from benchmarks.arena.work import Folders, Job, consult_oracle, do, find_price
 from bridle.errors import BridleError, ConfigError
 
-FINALISTS = (*CONTESTANTS, "by_hand", "oracle")
+FINALISTS = (*CONTESTANTS, "by_hand", "oracle", "error_alone")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -49,6 +49,19 @@ def _with_long_average(state: State, c: Tensor, settings: RowSettings) -> dict[s
     return pi(state, c, settings._replace(alpha=settings.alpha**0.2))
 
 
+def _growing(times: float) -> Callable[[State, Tensor, RowSettings], dict[str, Tensor]]:
+    """So many times as fast while the multiplier grows with time."""
+
+    def update(state: State, c: Tensor, settings: RowSettings) -> dict[str, Tensor]:
+        new, free = pi(state, c, settings), _without_limits(state, c, settings)
+        proportional = new["near"] - state["near"]
+        limited, unlimited = (after["log_multiplier"] - state["log_multiplier"] - proportional for after in (new, free))
+        integral = torch.where(limited < unlimited, (times * limited).minimum(unlimited), limited)
+        return new | {"log_multiplier": state["log_multiplier"] + integral + proportional}
+
+    return update
+
+
 class _Divided(Ours):
     """The loss divided by one plus the sum of the multipliers, so that gradients keep their size while these move."""
 
@@ -62,6 +75,8 @@ def _with(update: Callable[[State, Tensor, RowSettings], dict[str, Tensor]]) -> 
 
 ABLATION: dict[str, Entry] = {
     "no patience, no waiting": ours(_with(_without_limits)),
+    "growth twice as fast": ours(_with(_growing(2))),
+    "growth four times as fast": ours(_with(_growing(4))),
     "no waiting": ours(_with(_without_waiting)),
     "no impatience": ours(_with(_without_impatience)),
     "no haste where an error lasts": ours(_with(_without_haste)),

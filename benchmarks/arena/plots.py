@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 
 from benchmarks.arena.trajectory import THIN, Trajectory
 from bridle.files import write_whole
-from bridle.reports.style import COLOURS, DASHES, FONT, GRID, INK, new_figure, style
+from bridle.reports.style import COLOURS, DASHES, FONT, GRID, INK, MARKERS, new_figure, style
 
-__all__ = ["draw_dynamics", "draw_failures", "draw_profile", "draw_success"]
+__all__ = ["draw_dynamics", "draw_failures", "draw_profile", "draw_success", "draw_tradeoff"]
 
 
 def draw_success(shares_of_budget: Mapping[str, Sequence[float]], path: Path) -> None:
@@ -50,6 +50,27 @@ def draw_profile(over_best: Mapping[str, Sequence[float]], path: Path) -> None:
     axes.set_xticks([1, 2, 5, 10, 20], ["1", "2", "5", "10", "20"])
     style(axes, "settle steps over the fewest of all contestants", "share of the runs")
     _finish(figure, axes, path)
+
+
+def draw_tradeoff(points: Mapping[str, tuple[float, float]], path: Path) -> None:
+    """What settling sooner costs in rate, a point each.
+
+    Arguments:
+        points: By name the settle steps over those of our default, and the excess rate as a share.
+        path: The file, png.
+    """
+    figure = new_figure(5)
+    axes = figure.subplots()
+    for point, (name, (steps, excess)) in enumerate(points.items()):
+        colour, marker = COLOURS[point % len(COLOURS)], MARKERS[point // len(COLOURS) % len(MARKERS)]
+        axes.scatter(steps, 100 * excess, label=name, color=colour, marker=marker, s=40, zorder=2)
+    axes.set_xscale("log")
+    axes.set_xticks([0.5, 0.7, 1, 1.5, 2, 3], ["0.5", "0.7", "1", "1.5", "2", "3"])
+    axes.minorticks_off()
+    style(axes, "settle steps over those of the default, geometric mean", "excess rate over the oracle's, median, %")
+    axes.legend(fontsize=FONT - 1, frameon=False, labelcolor=INK, loc="center left", bbox_to_anchor=(1, 0.5))
+    axes.grid(True, color=GRID)
+    _save(figure, path)
 
 
 def draw_failures(runs: Sequence[tuple[str, Trajectory, Sequence[float]]], path: Path) -> None:

@@ -11,7 +11,18 @@ from benchmarks.arena.problems import Kind
 from benchmarks.arena.terms import Yardstick
 from benchmarks.arena.trajectory import THIN, Trajectory
 
-__all__ = ["CANNOT", "Answer", "Score", "judge", "lagrangian", "running_mean", "settled", "settled_of_itself", "steady"]
+__all__ = [
+    "CANNOT",
+    "Answer",
+    "Score",
+    "judge",
+    "lagrangian",
+    "reached",
+    "running_mean",
+    "settled",
+    "settled_of_itself",
+    "steady",
+]
 
 WINDOW = 200
 """Steps of the mean that settles."""
@@ -120,6 +131,22 @@ def settled_of_itself(trajectory: Trajectory, yardstick: Yardstick, active: NDAr
     end = yardstick.in_kappa_units(values[-LAST:].mean(axis=0))
     means = yardstick.in_kappa_units(running_mean(values))
     return settled(means[:, active], end[active], min(WINDOW, len(values)))
+
+
+def reached(trajectory: Trajectory, yardstick: Yardstick, active: NDArray[np.bool_]) -> int | None:
+    """The first step at which the running means have all been no more than 5% on the wrong side of kappa, each at any
+    time, None if one never was: before that nothing can be settled.
+
+    Arguments:
+        trajectory: A run whose loss is the error alone.
+        yardstick: Of the problem.
+        active: The constraints that count, shape ``(rows,)``.
+    """
+    values = trajectory.values.astype(np.float64)
+    means = yardstick.in_kappa_units(running_mean(values))
+    off = np.where(yardstick.lower, -1, 1) * (means / yardstick.kappa - 1)
+    there = np.maximum.accumulate(off[:, active] <= BAND, axis=0).all(axis=1)
+    return int(np.argmax(there)) + min(WINDOW, len(values)) if there.any() else None
 
 
 def judge(trajectory: Trajectory, yardstick: Yardstick, answer: Answer, kind: Kind) -> Score:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from benchmarks.arena.ablation import ABLATION
 from benchmarks.arena.contestants import CONTESTANTS, OURS, PEERS, setting_name
 from benchmarks.arena.intervals import Estimate, bootstrap, geometric_mean, wilson
-from benchmarks.arena.plots import draw_dynamics, draw_failures, draw_profile, draw_success
+from benchmarks.arena.plots import draw_dynamics, draw_failures, draw_profile, draw_success, draw_tradeoff
 from benchmarks.arena.problems import PROBLEMS, SET_ASIDE
 from benchmarks.arena.rows import Row
 from benchmarks.arena.scores import lagrangian
@@ -24,6 +24,8 @@ from bridle.errors import ConfigError
 from bridle.files import write_whole
 
 __all__ = ["write_table"]
+
+WITHOUT_SETTING = ("by_hand", "oracle", "error_alone")
 
 WORST = 4
 """Failures of ours whose trajectories are drawn."""
@@ -92,7 +94,8 @@ def write_table(folders: Folders) -> str:
         ("Problems that peers were tuned on", [n for n in PROBLEMS if n not in SET_ASIDE]),
     ):
         parts += [f"## {title}", _scores(results, contestants, names), _rates(results, contestants, names)]
-        parts += [_against_best(results, contestants, names), _verdicts(results, names)]
+        parts += [_against_best(results, contestants, names), _fewest(results, contestants, names)]
+        parts += [_verdicts(results, names)]
     parts += ["## Our rule without each of its parts, on tuning problems, seed 0", _ablation(results)]
     parts += ["## Plots, over all problems", *_plots(results, contestants, folders)]
     parts += ["## Successes of each problem", _problems(results, contestants, folders)]
@@ -108,9 +111,9 @@ def _results(folders: Folders) -> _Results:
     short: dict[tuple[str, str, int], Row] = {}
     long: dict[tuple[str, str, int], Row] = {}
     settings = {}
-    for contestant in (*CONTESTANTS, *ABLATION, "by_hand", "oracle"):
+    for contestant in (*CONTESTANTS, *ABLATION, *WITHOUT_SETTING):
         try:
-            setting = {} if contestant in ("by_hand", "oracle") else best_setting(contestant, folders)
+            setting = {} if contestant in WITHOUT_SETTING else best_setting(contestant, folders)
         except ConfigError:
             continue
         for problem in PROBLEMS:
@@ -191,6 +194,25 @@ def _against_best(results: _Results, contestants: Sequence[str], problems: Seque
     return f"Settle steps over those of the best peer, {best}: {', '.join(ratios)}."
 
 
+def _fewest(results: _Results, contestants: Sequence[str], problems: Sequence[str]) -> str:
+    """How long it takes until the error is as small as kappa where nothing else is in the loss: the fewest steps that
+    settling can take; and those of each contestant over them."""
+    names = [problem for problem in problems if ("error_alone", problem, SEEDS[0]) in results.short]
+    if not names:
+        return "No training with the error alone has been run."
+    fewest = bootstrap([settle_steps(results.short["error_alone", name, SEEDS[0]]) for name in names], geometric_mean)
+    ratios = [
+        f"{name} {_shown(bootstrap(over, geometric_mean), '{:.2f}')}"
+        for name in contestants
+        if (over := results.over("error_alone", name, names))
+    ]
+    return (
+        f"With the error alone in the loss kappa is reached after {_shown(fewest, '{:.0f}')} steps (geometric mean of "
+        f"{len(names)} feasible problems, seed {SEEDS[0]}), and no rule can be settled before. Settle steps over that: "
+        f"{', '.join(ratios)}."
+    )
+
+
 def _verdicts(results: _Results, problems: Sequence[str]) -> str:
     """What our judge said at the end where kappa cannot be met, and its false alarms elsewhere."""
     lines = []
@@ -269,7 +291,7 @@ def _plots(results: _Results, contestants: Sequence[str], folders: Folders) -> l
     shares: dict[str, list[float]] = {}
     settle: dict[tuple[str, str, int], float] = {}
     for key, row in results.short.items():
-        if key[0] in ABLATION:
+        if key[0] not in contestants:
             continue
         steps = float(row["settled"]) if row["success"] == "1" and row["settled"] else math.inf
         settle[key] = steps
@@ -288,6 +310,9 @@ def _plots(results: _Results, contestants: Sequence[str], folders: Folders) -> l
         f"![Share of the runs settled, against the share of the budget spent.]({folder}/success.png)",
         f"![Share of the runs settled within so many times the steps of the best.]({folder}/profile.png)",
     ]
+    if points := _tradeoff(results, contestants):
+        draw_tradeoff(points, folders.results / "tradeoff.png")
+        texts.append(f"![Excess rate against settle steps, tuning problems, seed {SEEDS[0]}.]({folder}/tradeoff.png)")
     if failures := _failures(results, folders):
         draw_failures(failures, folders.results / "failures.png")
         texts.append(f"![Trajectories of our worst failures.]({folder}/failures.png)")
@@ -295,6 +320,21 @@ def _plots(results: _Results, contestants: Sequence[str], folders: Folders) -> l
         draw_dynamics(runs, float(terms_of(SHOWN).bound), folders.results / "dynamics.png")
         texts.append(f"![Value, multiplier and KL on {SHOWN}.]({folder}/dynamics.png)")
     return texts
+
+
+def _tradeoff(results: _Results, contestants: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """Settle steps over the default's and the median excess rate of every contestant, and of our rule with each of its
+    differences, on the feasible problems and the seed of the ablation; none where nothing was ablated."""
+    first = {key: row for key, row in results.short.items() if key[2] == SEEDS[0]}
+    names = list(dict.fromkeys(row["problem"] for (name, _, _), row in first.items() if name in ABLATION))
+    names = [name for name in names if PROBLEMS[name].kind == "feasible"]
+    seed = _Results(first, {}, {}, results.prices)
+    points = {}
+    for name in (*contestants, *ABLATION):
+        over, excess = seed.over(next(iter(OURS)), name, names), seed.excess(name, names, longer=False)
+        if names and len(over) == len(names) and excess:
+            points[name] = float(geometric_mean(np.array(over))), float(np.median(excess))
+    return points
 
 
 def _shown_runs(folders: Folders) -> dict[str, Trajectory]:

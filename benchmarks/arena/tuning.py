@@ -47,8 +47,9 @@ def tuning_jobs(folders: Folders) -> list[Job]:
 
 
 def final_jobs(folders: Folders, contestants: Sequence[str]) -> list[Job]:
-    """The runs of the final: all problems that have a budget on all seeds, and by hand on the first alone. Those set
-    aside come first, and then seed by seed, so that what was not reached yet is what matters least.
+    """The runs of the final: all problems that have a budget on all seeds; by hand, and with the error alone, which
+    says something of feasible ones only, on the first seed. Those set aside come first, and then seed by seed, so that
+    what was not reached yet is what matters least.
 
     Raises:
         ConfigError: A contestant's best setting is not known yet.
@@ -63,7 +64,9 @@ def final_jobs(folders: Folders, contestants: Sequence[str]) -> list[Job]:
             if (name in SET_ASIDE) != aside:
                 continue
             for contestant in contestants:
-                if contestant == "by_hand" and seed != SEEDS[0]:
+                if contestant in ("by_hand", "error_alone") and seed != SEEDS[0]:
+                    continue
+                if contestant == "error_alone" and PROBLEMS[name].kind != "feasible":
                     continue
                 longer = aside and seed == SEEDS[0] and contestant in (*OURS, "oracle")
                 lengths = (budget, LONGER * budget) if longer else (budget,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,13 +16,23 @@ from benchmarks.arena.contestants import CONTESTANTS, Contestant, Fixed, Setting
 from benchmarks.arena.oracle import Oracle, active, consult, trained_at
 from benchmarks.arena.problems import PROBLEMS, SET_ASIDE
 from benchmarks.arena.rows import KEY, RowFile, claim
-from benchmarks.arena.scores import Answer, Score, judge, settled_of_itself
+from benchmarks.arena.scores import Answer, Score, judge, reached, settled_of_itself
 from benchmarks.arena.terms import Terms, terms_of
 from benchmarks.arena.trajectory import Trajectory
 from benchmarks.arena.trial import run
 from bridle.errors import ConfigError
 
-__all__ = ["Folders", "Job", "consult_oracle", "do", "find_price", "oracle_of", "price_of", "trajectory_file"]
+__all__ = [
+    "WITHOUT_AIM",
+    "Folders",
+    "Job",
+    "consult_oracle",
+    "do",
+    "find_price",
+    "oracle_of",
+    "price_of",
+    "trajectory_file",
+]
 
 Array = NDArray[np.float64]
 
@@ -52,6 +63,10 @@ _SCORE_COLUMNS = (
     "state",
     "alarms",
 )
+
+
+WITHOUT_AIM = {"oracle": settled_of_itself, "error_alone": reached}
+"""What stands for the settling of those that know nothing of kappa: fixed multipliers, and no rate in the loss."""
 
 
 @dataclass(frozen=True)
@@ -180,9 +195,9 @@ def do(job: Job, folders: Folders) -> str:
             for steps in lengths:
                 part = trajectory if job.contestant == "by_hand" else trajectory.beginning(steps)
                 score = judge(part, terms.yardstick, answer, problem.kind)
-                if job.contestant == "oracle" and score.finite:
-                    own = settled_of_itself(part, terms.yardstick, active(oracle.multipliers))
-                    score = score._replace(settled=own)
+                if job.contestant in WITHOUT_AIM and score.finite:
+                    of_its_own = WITHOUT_AIM[job.contestant](part, terms.yardstick, active(oracle.multipliers))
+                    score = score._replace(settled=of_its_own)
                 scored.append((steps, score, score.success(problem.kind, oracle.budget), part.seconds))
         except Exception as error:
             empty = dict.fromkeys((*_SCORE_COLUMNS, "seconds"), "")
@@ -217,6 +232,9 @@ def _made(job: Job, oracle: Oracle, terms: Terms, steps: int, folders: Folders) 
     if job.contestant == "oracle":
         right = price_of(job.problem, steps, folders) if PROBLEMS[job.problem].kind == "feasible" else None
         multipliers = trained_at(oracle.multipliers if right is None else right, price)
+        return _fixed(job.problem, multipliers, job.seed, steps, folders)
+    if job.contestant == "error_alone":
+        multipliers = np.where(active(oracle.multipliers), math.inf, 0.0)
         return _fixed(job.problem, multipliers, job.seed, steps, folders)
     entry = (CONTESTANTS | ABLATION)[job.contestant]
     return _trained(job, lambda terms: entry.make(terms, **job.setting), steps, folders)

@@ -26,7 +26,7 @@ from benchmarks.arena.oracle import consult, search
 from benchmarks.arena.pool import run_all
 from benchmarks.arena.problems import PROBLEMS, SET_ASIDE, Problem
 from benchmarks.arena.rows import RowFile, claim
-from benchmarks.arena.scores import CANNOT, Answer, Score, judge, running_mean, settled_of_itself, steady
+from benchmarks.arena.scores import CANNOT, Answer, Score, judge, reached, running_mean, settled_of_itself, steady
 from benchmarks.arena.terms import Measured, Terms, Yardstick, terms_of
 from benchmarks.arena.trajectory import Trajectory
 from benchmarks.arena.trial import run
@@ -106,6 +106,19 @@ def test_fixed_multipliers_settle_at_an_end_of_their_own() -> None:
     alone = settled_of_itself(run, both, np.array([True, False]))
     assert alone is not None and 560 < alone < 600
     assert settled_of_itself(run, both, np.array([True, True])) > 850  # type: ignore[operator]
+
+
+def test_kappa_is_reached_when_every_mean_has_been_near_it_or_below() -> None:
+    errors, second = constant(0.3), constant(0.15)
+    errors[400:500], errors[500:], second[300:] = 0.01, 0.2, 0.21
+    run, both = made_up(errors, second), yardstick(0.1, 0.2)
+    assert reached(run, both, np.array([True, False])) is None  # a hundred small ones beside a hundred large ones
+    assert reached(run, both, np.array([False, True])) == 200
+    errors[500:700] = 0.104
+    run = made_up(errors, second)
+    squares = running_mean((errors**2)[:, None])[:, 0]
+    first = 200 + int(np.argmax(squares <= 0.105**2))
+    assert 580 < first < 600 and reached(run, both, np.array([True, True])) == first
 
 
 def test_a_run_that_is_not_finite_fails() -> None:
@@ -459,10 +472,10 @@ def test_from_the_oracle_to_the_table(
     assert tuning.priced_lengths(folders) == [(CHEAPEST, oracle.budget)]
     with monkeypatch.context() as patch:
         patch.setattr(tuning, "SET_ASIDE", {CHEAPEST})
-        jobs = tuning.final_jobs(folders, ["bridle", "by_hand", "oracle"])
+        jobs = tuning.final_jobs(folders, ["bridle", "by_hand", "oracle", "error_alone"])
         lengths = tuning.priced_lengths(folders)
     short, long = (oracle.budget,), (4 * oracle.budget,)
-    assert [job.lengths for job in jobs] == [short + long, short, short, long, *[short] * 4]
+    assert [job.lengths for job in jobs] == [short + long, short, short, long, short, *[short] * 4]
     assert lengths == [(CHEAPEST, *short), (CHEAPEST, *long)]
     with pytest.raises(ConfigError, match="run the command oracle first"):
         do(jobs[2], folders)
@@ -473,13 +486,13 @@ def test_from_the_oracle_to_the_table(
     for job in jobs:
         do(job, folders)
     rows = folders.rows.read()
-    assert len(rows) == 9 and {row["status"] for row in rows.values()} == {"ok"}
+    assert len(rows) == 10 and {row["status"] for row in rows.values()} == {"ok"}
     ablation = tuning.ablation_jobs(folders)
     assert [job.contestant for job in ablation] == ["bridle", "oracle", *ABLATION]
     for job in ablation:
         do(job, folders)
     rows = folders.rows.read()
-    assert len(rows) == 9 + len(ABLATION) and {row["status"] for row in rows.values()} == {"ok"}
+    assert len(rows) == 10 + len(ABLATION) and {row["status"] for row in rows.values()} == {"ok"}
     assert all(row["success"] == "1" for row in rows.values() if row["contestant"] == "oracle")
     assert do(jobs[0], folders) == "in other hands" and folders.rows.read() == rows
 
@@ -488,7 +501,8 @@ def test_from_the_oracle_to_the_table(
     page = folders.results.with_suffix(".md").read_text()
     assert "| oracle | 3 | 100.0% (43.9% to 100.0%) |" in page and f"| {CHEAPEST} | {oracle.budget} |" in page
     assert "\n| no waiting | 1 | " in page and "\n| no waiting | moves=" not in page
-    assert (folders.results / "success.png").exists() and (folders.results / "profile.png").exists()
+    assert "(geometric mean of 1 feasible problems, seed 0), and no rule can be settled before." in page
+    assert all((folders.results / f"{plot}.png").exists() for plot in ("success", "profile", "tradeoff"))
     assert main(["final", "--only", "*/mdmm", *arguments]) == 2
     assert "run the command tune first" in capsys.readouterr().err
 
