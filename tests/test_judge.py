@@ -105,6 +105,16 @@ def test_a_multiplier_at_its_greatest_is_on_trial() -> None:
     assert verdicts[-1].state == "cannot be met"
 
 
+def test_while_nothing_is_paid_no_trial_fails_but_at_the_greatest_multiplier() -> None:
+    _, _, idle = watch(lambda step: 4.0, 3000, rate=0.004, objective=0.04)
+    assert {v.state for v in idle} == {"approaching"}
+    geco, judge, paying = watch(lambda step: 4.0, 1500, rate=0.004, objective=0.06)
+    assert paying[-1].state == "cannot be met"
+    assert go_on(geco, judge, lambda step: 4.0, range(1000), objective=0.0)[-1].state == "approaching"
+    _, _, bounded = watch(lambda step: 4.0, 3000, Constraint(upper=1.0, bounds=(0.5, 2.0)), rate=0.1, objective=0.0)
+    assert bounded[-1].state == "cannot be met"
+
+
 def test_trials_late_in_a_run_take_a_quarter_of_it() -> None:
     _, _, verdicts = watch(lambda step: 1.0 if step < 4000 else 2.0, 8000, rate=0.01)
     found = [v.state for v in verdicts].index("cannot be met") + 1

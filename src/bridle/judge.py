@@ -28,12 +28,13 @@ NEAR, EXACT = 0.05, 0.01
 
 _BLOCK, _BLOCKS = 25, 8  # a judgement every 25 steps, on means of 8 times as many
 
-# A slack constraint costs less than this share of the objective, or this many nats, whichever is more.
-_SLACK_SHARE, _SLACK_NATS = 0.01, 0.05
+# A slack constraint costs less than this share of the objective, or no more than nothing, whichever is more.
+_SLACK_SHARE, _NOTHING = 0.01, 0.05  # nats
 
 # A trial of the multiplier ends when it has grown fourfold and 400 steps, or a quarter of the time until then, have
 # passed. It fails if at the pace of the trial, in powers of the time, the bound would not be met in ten times the
-# training so far. Two failures in a row are enough.
+# training so far. Two failures in a row are enough. It does not fail while next to nothing is paid, unless no
+# multiplier is left to try: a model that makes no use of its latents may come to, after thousands of steps at no rate.
 _GROWTH = math.log(4)
 _TRIAL_STEPS, _TRIAL_SHARE = 400, 0.25
 _HORIZON = math.log(10)
@@ -60,7 +61,9 @@ class Judge(nn.Module):
     no cost, ``multiplier * |C|`` being below 1% of the objective or 0.05 nats; the bound could be tighter. *cannot be
     met*: it is violated, the multiplier has been raised fourfold twice, each time for 400 steps or a quarter of the
     training so far, whichever is more, and at the pace of the meantime the bound would not be met in ten times the
-    training so far. *approaching*: none of these. The verdict is taken back when what it says no longer holds.
+    training so far; but while the objective is below 0.05 nats, as that of a model that makes no use of its latents
+    yet, only of a multiplier at its upper bound. *approaching*: none of these. The verdict is taken back when what it
+    says no longer holds.
 
     Call :meth:`step` after each of ``geco.step()``. Its state is part of ``state_dict``, so that a run that is taken
     up says the same as one that never stopped.
@@ -130,7 +133,7 @@ class Judge(nn.Module):
         near = (bands.near_least <= c) & (c <= bands.near_greatest)
         violated = c > bands.near_greatest
         cost = log_multiplier.exp() * c.abs()
-        free = cost < (_SLACK_SHARE * objective.abs()).clamp_min(_SLACK_NATS)
+        free = cost < (_SLACK_SHARE * objective.abs()).clamp_min(_NOTHING)
         slack = free & (c < bands.exact_least)
         settled = near & ~slack
         settled_at = torch.where(settled, torch.where(state["settled_at"] > 0, state["settled_at"], now), 0)
@@ -144,6 +147,7 @@ class Judge(nn.Module):
         left, middle = c.log1p(), _BLOCK * _BLOCKS / 2
         passed = ((now - middle) / (state["trial_step"] - middle).clamp_min(1)).log()
         hopeless = left * passed > (state["trial_left"] - left) * _HORIZON
+        hopeless &= (objective.abs() > _NOTHING) | at_limit
         failed = torch.where(over, torch.where(hopeless, state["failed"] + 1, 0), state["failed"])
         failed = torch.where(begun, failed, 0)
         anew = over | (violated & ~begun)
