@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 
-from benchmarks.arena.contestants import CONTESTANTS, PEERS, setting_name
+from benchmarks.arena.contestants import CONTESTANTS, PEERS, WITHOUT_RULE, setting_name
 from benchmarks.arena.pool import Task, run_all
 from benchmarks.arena.problems import PROBLEMS
 from benchmarks.arena.table import write_table
@@ -17,7 +17,7 @@ from benchmarks.arena.tuning import ablation_jobs, at_edge, best_setting, final_
 from benchmarks.arena.work import Folders, Job, consult_oracle, do, find_price
 from bridle.errors import BridleError, ConfigError
 
-FINALISTS = (*CONTESTANTS, "by_hand", "oracle", "error_alone")
+FINALISTS = (*CONTESTANTS, *WITHOUT_RULE)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -25,7 +25,19 @@ from bridle.errors import ConfigError
 from bridle.geco import GECO, Constraint, Rule
 from bridle.judge import STATES, Judge
 
-__all__ = ["CONTESTANTS", "OURS", "PEERS", "Contestant", "Entry", "Fixed", "Ours", "edges", "ours", "setting_name"]
+__all__ = [
+    "CONTESTANTS",
+    "OURS",
+    "PEERS",
+    "WITHOUT_RULE",
+    "Contestant",
+    "Entry",
+    "Fixed",
+    "Ours",
+    "edges",
+    "ours",
+    "setting_name",
+]
 
 Setting = Mapping[str, float | str]
 
@@ -347,7 +359,10 @@ def _fingerprint(rule: str | Rule | None, factor: float) -> str:
 
 
 CONTESTANTS: dict[str, Entry] = {name: ours(rule) for name, rule in OURS.items()} | PEERS
-"""Every contestant with a rule, by name. ``oracle`` and ``by_hand`` have none: see the modules of these names."""
+"""Every contestant with a rule, by name."""
+
+WITHOUT_RULE = ("by_hand", "oracle", "error_alone")
+"""Those without one, whose multipliers do not move within a training: see ``by_hand.py``, ``oracle.py``, README.md."""
 
 
 def setting_name(setting: Setting) -> str:

@@ -134,8 +134,8 @@ def settled_of_itself(trajectory: Trajectory, yardstick: Yardstick, active: NDAr
 
 
 def reached(trajectory: Trajectory, yardstick: Yardstick, active: NDArray[np.bool_]) -> int | None:
-    """The first step at which the running means have all been no more than 5% on the wrong side of kappa, each at any
-    time, None if one never was: before that nothing can be settled.
+    """The step by which every running mean has been within 5% of kappa, or on its right side, at one time or another;
+    None if one never was.
 
     Arguments:
         trajectory: A run whose loss is the error alone.

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.arena.ablation import ABLATION
-from benchmarks.arena.contestants import CONTESTANTS, OURS, PEERS, setting_name
+from benchmarks.arena.contestants import CONTESTANTS, OURS, PEERS, WITHOUT_RULE, setting_name
 from benchmarks.arena.intervals import Estimate, bootstrap, geometric_mean, wilson
 from benchmarks.arena.plots import draw_dynamics, draw_failures, draw_profile, draw_success, draw_tradeoff
 from benchmarks.arena.problems import PROBLEMS, SET_ASIDE
@@ -24,8 +24,6 @@ from bridle.errors import ConfigError
 from bridle.files import write_whole
 
 __all__ = ["write_table"]
-
-WITHOUT_SETTING = ("by_hand", "oracle", "error_alone")
 
 WORST = 4
 """Failures of ours whose trajectories are drawn."""
@@ -48,6 +46,14 @@ class _Results:
     def of(self, contestant: str, problems: Sequence[str]) -> list[Row]:
         keys = [(contestant, problem, seed) for problem in problems for seed in SEEDS]
         return [self.short[key] for key in keys if key in self.short]
+
+    def of_first_seed(self) -> _Results:
+        """Those of the seed that settings are chosen on, at the budget."""
+        return _Results({key: row for key, row in self.short.items() if key[2] == SEEDS[0]}, {}, {}, self.prices)
+
+    def ablated(self) -> list[str]:
+        """The problems that our rule was run on with one of its parts taken out."""
+        return list(dict.fromkeys(problem for name, problem, _ in self.short if name in ABLATION))
 
     def over(self, other: str, contestant: str, problems: Sequence[str]) -> list[float]:
         """Settle steps over those of another contestant on the same problem and seed."""
@@ -94,7 +100,7 @@ def write_table(folders: Folders) -> str:
         ("Problems that peers were tuned on", [n for n in PROBLEMS if n not in SET_ASIDE]),
     ):
         parts += [f"## {title}", _scores(results, contestants, names), _rates(results, contestants, names)]
-        parts += [_against_best(results, contestants, names), _fewest(results, contestants, names)]
+        parts += [_against_best(results, contestants, names), _against_error_alone(results, contestants, names)]
         parts += [_verdicts(results, names)]
     parts += ["## Our rule without each of its parts, on tuning problems, seed 0", _ablation(results)]
     parts += ["## Plots, over all problems", *_plots(results, contestants, folders)]
@@ -111,9 +117,9 @@ def _results(folders: Folders) -> _Results:
     short: dict[tuple[str, str, int], Row] = {}
     long: dict[tuple[str, str, int], Row] = {}
     settings = {}
-    for contestant in (*CONTESTANTS, *ABLATION, *WITHOUT_SETTING):
+    for contestant in (*CONTESTANTS, *ABLATION, *WITHOUT_RULE):
         try:
-            setting = {} if contestant in WITHOUT_SETTING else best_setting(contestant, folders)
+            setting = {} if contestant in WITHOUT_RULE else best_setting(contestant, folders)
         except ConfigError:
             continue
         for problem in PROBLEMS:
@@ -194,21 +200,21 @@ def _against_best(results: _Results, contestants: Sequence[str], problems: Seque
     return f"Settle steps over those of the best peer, {best}: {', '.join(ratios)}."
 
 
-def _fewest(results: _Results, contestants: Sequence[str], problems: Sequence[str]) -> str:
-    """How long it takes until the error is as small as kappa where nothing else is in the loss: the fewest steps that
-    settling can take; and those of each contestant over them."""
+def _against_error_alone(results: _Results, contestants: Sequence[str], problems: Sequence[str]) -> str:
+    """How long it takes until the error is as small as kappa where nothing else is in the loss, and the settle steps of
+    each contestant over that."""
     names = [problem for problem in problems if ("error_alone", problem, SEEDS[0]) in results.short]
     if not names:
         return "No training with the error alone has been run."
-    fewest = bootstrap([settle_steps(results.short["error_alone", name, SEEDS[0]]) for name in names], geometric_mean)
+    steps = bootstrap([settle_steps(results.short["error_alone", name, SEEDS[0]]) for name in names], geometric_mean)
     ratios = [
         f"{name} {_shown(bootstrap(over, geometric_mean), '{:.2f}')}"
         for name in contestants
         if (over := results.over("error_alone", name, names))
     ]
     return (
-        f"With the error alone in the loss kappa is reached after {_shown(fewest, '{:.0f}')} steps (geometric mean of "
-        f"{len(names)} feasible problems, seed {SEEDS[0]}), and no rule can be settled before. Settle steps over that: "
+        f"With the error alone in the loss kappa is reached after {_shown(steps, '{:.0f}')} steps (geometric mean of "
+        f"{len(names)} feasible problems, seed {SEEDS[0]}). Settle steps over that: "
         f"{', '.join(ratios)}."
     )
 
@@ -236,13 +242,12 @@ def _ablation(results: _Results) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     default = next(iter(OURS))
-    ablated = [row["problem"] for (name, _, _), row in results.short.items() if name in ABLATION]
+    first, ablated = results.of_first_seed(), results.ablated()
     for name in (default, *ABLATION):
-        rows = [row for row in results.of(name, list(dict.fromkeys(ablated))) if row["seed"] == str(SEEDS[0])]
+        rows = first.of(name, ablated)
         if not rows:
             continue
         names = [row["problem"] for row in rows]
-        first = _Results({key: row for key, row in results.short.items() if key[2] == SEEDS[0]}, {}, {}, results.prices)
         excess = first.excess(name, names, longer=False)
         cells = [
             str(len(rows)),
@@ -325,13 +330,10 @@ def _plots(results: _Results, contestants: Sequence[str], folders: Folders) -> l
 def _tradeoff(results: _Results, contestants: Sequence[str]) -> dict[str, tuple[float, float]]:
     """Settle steps over the default's and the median excess rate of every contestant, and of our rule with each of its
     differences, on the feasible problems and the seed of the ablation; none where nothing was ablated."""
-    first = {key: row for key, row in results.short.items() if key[2] == SEEDS[0]}
-    names = list(dict.fromkeys(row["problem"] for (name, _, _), row in first.items() if name in ABLATION))
-    names = [name for name in names if PROBLEMS[name].kind == "feasible"]
-    seed = _Results(first, {}, {}, results.prices)
+    first, names = results.of_first_seed(), [name for name in results.ablated() if PROBLEMS[name].kind == "feasible"]
     points = {}
     for name in (*contestants, *ABLATION):
-        over, excess = seed.over(next(iter(OURS)), name, names), seed.excess(name, names, longer=False)
+        over, excess = first.over(next(iter(OURS)), name, names), first.excess(name, names, longer=False)
         if names and len(over) == len(names) and excess:
             points[name] = float(geometric_mean(np.array(over))), float(np.median(excess))
     return points

@@ -28,8 +28,8 @@ NEAR, EXACT = 0.05, 0.01
 
 _BLOCK, _BLOCKS = 25, 8  # a judgement every 25 steps, on means of 8 times as many
 
-# A slack constraint costs less than this share of the objective, or no more than nothing, whichever is more.
-_SLACK_SHARE, _NOTHING = 0.01, 0.05  # nats
+# So many nats are next to nothing. A slack constraint costs less, or less than this share of the objective.
+_SLACK_SHARE, _NOTHING = 0.01, 0.05
 
 # A trial of the multiplier ends when it has grown fourfold and 400 steps, or a quarter of the time until then, have
 # passed. It fails if at the pace of the trial, in powers of the time, the bound would not be met in ten times the
@@ -63,7 +63,7 @@ class Judge(nn.Module):
     training so far, whichever is more, and at the pace of the meantime the bound would not be met in ten times the
     training so far; but while the objective is below 0.05 nats, as that of a model that makes no use of its latents
     yet, only of a multiplier at its upper bound. *approaching*: none of these. The verdict is taken back when what it
-    says no longer holds.
+    says no longer holds. The objective is taken to be in nats.
 
     Call :meth:`step` after each of ``geco.step()``. Its state is part of ``state_dict``, so that a run that is taken
     up says the same as one that never stopped.

@@ -7,6 +7,7 @@ import importlib
 import math
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from benchmarks.arena import problems, table, tuning
 from benchmarks.arena.__main__ import main
-from benchmarks.arena.ablation import ABLATION
+from benchmarks.arena.ablation import ABLATION, _growing
 from benchmarks.arena.by_hand import RUNS, by_hand
 from benchmarks.arena.contestants import CONTESTANTS, PEERS, Contestant, Fixed, Ours, edges, setting_name
 from benchmarks.arena.intervals import bootstrap, geometric_mean, wilson
@@ -32,7 +33,7 @@ from benchmarks.arena.trajectory import Trajectory
 from benchmarks.arena.trial import run
 from benchmarks.arena.work import Folders, Job, consult_oracle, do, find_price, oracle_of, price_of
 from bridle.errors import ConfigError
-from bridle.geco import RULES
+from bridle.geco import GECO, RULES, Constraint, Rule
 
 Array = NDArray[np.float64]
 CHEAPEST = "digits-convvae-re0.1-batch32"
@@ -341,6 +342,25 @@ def test_no_part_that_is_taken_out_leaves_the_rule_as_it_was() -> None:
     assert len(set(moves)) == len(moves) - 1  # where the loss is divided multipliers move as ever
 
 
+def test_growth_is_faster_where_it_is_limited_and_nowhere_else() -> None:
+    rule, faster = RULES["pi"], replace(RULES["pi"], update=_growing(4))
+
+    def moves(rule: Rule, values: list[float]) -> Array:
+        geco = GECO({"c": Constraint(upper=1.0, initial=1.0)}, rule=rule)
+        logs = []
+        for value in values:
+            geco(torch.zeros(()), c=torch.tensor(value))
+            geco.step()
+            logs.append(geco.multipliers()["c"].log().item())
+        return np.diff(logs)
+
+    violated, satisfied = [9.0] * 300, [0.5] * 300
+    limits = 1 / np.arange(31, 330)
+    np.testing.assert_allclose(moves(rule, violated)[5:], limits[5:], rtol=1e-3)  # unlimited it is 0.03 and more
+    np.testing.assert_allclose(moves(faster, violated)[110:], 4 * limits[110:], rtol=1e-3)
+    np.testing.assert_array_equal(moves(rule, satisfied), moves(faster, satisfied))
+
+
 def test_ours_may_have_any_rule(terms: Terms) -> None:
     printed = Ours(terms, RULES["algorithm1"])
     seen = Measured(torch.tensor(5.0), {"re": torch.tensor(0.02)}, torch.tensor([1.0]))
@@ -501,7 +521,7 @@ def test_from_the_oracle_to_the_table(
     page = folders.results.with_suffix(".md").read_text()
     assert "| oracle | 3 | 100.0% (43.9% to 100.0%) |" in page and f"| {CHEAPEST} | {oracle.budget} |" in page
     assert "\n| no waiting | 1 | " in page and "\n| no waiting | moves=" not in page
-    assert "(geometric mean of 1 feasible problems, seed 0), and no rule can be settled before." in page
+    assert "(geometric mean of 1 feasible problems, seed 0). Settle steps over that: bridle " in page
     assert all((folders.results / f"{plot}.png").exists() for plot in ("success", "profile", "tradeoff"))
     assert main(["final", "--only", "*/mdmm", *arguments]) == 2
     assert "run the command tune first" in capsys.readouterr().err
