@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +49,17 @@ class _Results:
 
     def of_first_seed(self) -> _Results:
         """Those of the seed that settings are chosen on, at the budget."""
-        return _Results({key: row for key, row in self.short.items() if key[2] == SEEDS[0]}, {}, {}, self.prices)
+        return replace(self, short={key: row for key, row in self.short.items() if key[2] == SEEDS[0]})
+
+    def where_all_ran(self) -> _Results:
+        """Those of the problems and seeds on which every contestant with a rule that has rows has one: what can be
+        compared while the final is not over."""
+        entered = [name for name in CONTESTANTS if name in self.settings]
+        short, long = (
+            {key: row for key, row in rows.items() if all((name, *key[1:]) in self.short for name in entered)}
+            for rows in (self.short, self.long)
+        )
+        return replace(self, short=short, long=long)
 
     def ablated(self) -> list[str]:
         """The problems that our rule was run on with one of its parts taken out."""
@@ -94,16 +104,21 @@ def write_table(folders: Folders) -> str:
     if not results.short:
         raise ConfigError(f"{folders.rows.path} holds no row of the final yet: run the command final first")
     contestants = [name for name in (*CONTESTANTS, "by_hand", "oracle") if name in results.settings]
-    parts = ["# The arena", "Made by `python -m benchmarks.arena table`; the rules are in benchmarks/arena/README.md."]
+    compared = results.where_all_ran()
+    parts = [
+        "# The arena",
+        "Made by `python -m benchmarks.arena table`; the rules are in benchmarks/arena/README.md. Contestants are "
+        "compared on the problems and seeds that all with a rule have been run on; all rows are counted further below.",
+    ]
     for title, names in (
         ("Problems set aside", [n for n in PROBLEMS if n in SET_ASIDE]),
         ("Problems that peers were tuned on", [n for n in PROBLEMS if n not in SET_ASIDE]),
     ):
-        parts += [f"## {title}", _scores(results, contestants, names), _rates(results, contestants, names)]
-        parts += [_against_best(results, contestants, names), _against_error_alone(results, contestants, names)]
+        parts += [f"## {title}", _scores(compared, contestants, names), _rates(compared, contestants, names)]
+        parts += [_against_best(compared, contestants, names), _against_error_alone(compared, contestants, names)]
         parts += [_verdicts(results, names)]
     parts += ["## Our rule without each of its parts, on tuning problems, seed 0", _ablation(results)]
-    parts += ["## Plots, over all problems", *_plots(results, contestants, folders)]
+    parts += ["## Plots, over the problems of both", *_plots(results, contestants, folders)]
     parts += ["## Successes of each problem", _problems(results, contestants, folders)]
     parts += ["## Settings", _settings(results)]
     path = folders.results.with_suffix(".md")
@@ -295,7 +310,7 @@ def _plots(results: _Results, contestants: Sequence[str], folders: Folders) -> l
     """Draws the plots; their Markdown."""
     shares: dict[str, list[float]] = {}
     settle: dict[tuple[str, str, int], float] = {}
-    for key, row in results.short.items():
+    for key, row in results.where_all_ran().short.items():
         if key[0] not in contestants:
             continue
         steps = float(row["settled"]) if row["success"] == "1" and row["settled"] else math.inf

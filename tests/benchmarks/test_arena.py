@@ -648,6 +648,14 @@ def test_rates_are_compared_at_the_multiplier_that_is_right_for_the_length() -> 
     assert results.excess("bridle", [CHEAPEST], longer=False) == []
 
 
+def test_contestants_are_compared_where_all_with_a_rule_have_run() -> None:
+    keys = [("bridle", CHEAPEST, 0), ("bridle", CHEAPEST, 1), ("mdmm", CHEAPEST, 0), ("oracle", CHEAPEST, 1)]
+    settings = {"bridle": "", "mdmm": "", "oracle": ""}
+    results = table._Results({key: {} for key in keys}, {key: {} for key in keys[:2]}, settings, {})
+    compared = results.where_all_ran()
+    assert list(compared.short) == [keys[0], keys[2]] and list(compared.long) == keys[:1]
+
+
 def test_intervals_cover_what_they_are_of() -> None:
     assert wilson(300, 300).high == 1 and wilson(300, 300).low == pytest.approx(1 / (1 + 1.96**2 / 300), abs=1e-4)
     numbers = np.random.RandomState(1).lognormal(3, 0.5, 400)
