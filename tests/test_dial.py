@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bridle import GECO, Constraint
-from bridle.dial import Dial, DialledGECO
+from bridle.dial import HASTE, Dial, DialledGECO
 
 ONE = Dial({"re": (0.05, 0.2)}, points=5)
 TWO = Dial({"re": (0.05, 0.2), "kl": (2.0, 50.0)}, points=4)
@@ -57,30 +57,29 @@ def test_every_part_of_a_range_has_one_image_of_a_batch(dial: Dial, n: int) -> N
 
 
 @DIALS
-@pytest.mark.parametrize("times", [1, 3])
-def test_even_positions_are_all_over_the_dial(dial: Dial, times: int) -> None:
-    position = dial.even(64, times)
-    assert position.shape == (64 * times, len(dial.ranges))
-    assert torch.equal(position, position[::times].repeat_interleave(times, dim=0))
-    first, *others = position[::times].unbind(dim=1)
+def test_even_positions_are_all_over_the_dial(dial: Dial) -> None:
+    position = dial.even(64)
+    assert position.shape == (64, len(dial.ranges))
+    first, *others = position.unbind(dim=1)
     torch.testing.assert_close(first, (torch.arange(64) + 0.5) / 64)
     for coordinate in others:
         assert (coordinate * 64).floor().unique().numel() > 40
-    weights = dial.shares(position).sum(dim=0) / times
+    weights = dial.shares(position).sum(dim=0)
     expected = dial.shares(uniform(10_000, len(dial.ranges))).mean(dim=0) * 64
     assert bool((weights > 0.7 * expected).all()) and bool((weights < 1.3 * expected).all())
 
 
 @DIALS
 def test_what_is_kept_of_even_positions_is_what_it_would_be(dial: Dial) -> None:
-    position = dial.even(16, 2)
-    assert dial.even(16, 2) is position and dial.even(16) is not position
+    position = dial.even(16)
+    assert dial.even(16) is position and dial.even(32) is not position
     for of in (dial.shares, dial.features):
         assert of(position) is of(position)
         torch.testing.assert_close(of(position), of(position.clone()))
     for name, kappas in dial.kappas(position.clone()).items():
         torch.testing.assert_close(dial.kappas(position)[name], kappas)
-    torch.testing.assert_close(dial.features(position), torch.cat((2 * position - 1, dial.shares(position)), dim=1))
+    parts = torch.cat((2 * position - 1, dial.shares(position)), dim=1)
+    torch.testing.assert_close(dial.features(position), HASTE * parts)
 
 
 def test_positions_are_uniform_within_their_part_and_ranges_are_independent() -> None:

@@ -22,6 +22,12 @@ __all__ = ["Dial", "DialledGECO"]
 
 _ROUNDING = 1e-6
 
+# Adam's steps have one size whatever the gradient is; with this a function over the dial is learned six times as fast
+# as the weights, since a point of the dial sees few images of a batch. On Digits (ConvVAE, 6,000 steps) the KL at equal
+# error, averaged over ten kappas, was 6% lower so. Twelve is better still there (3%), but at a learning rate of 5e-3 it
+# fails.
+HASTE = 6.0
+
 
 class Dial:
     """Ranges of kappa, one a constraint, and a grid of points over them.
@@ -61,7 +67,7 @@ class Dial:
         self.ranges = dict(ranges)
         self.points = points
         self._similarities = frozenset(similarities)
-        self._even: dict[tuple[int, int, torch.device | str | None, torch.dtype], _Even] = {}
+        self._even: dict[tuple[int, torch.device | str | None, torch.dtype], _Even] = {}
 
     @property
     def size(self) -> int:
@@ -110,15 +116,15 @@ class Dial:
         cells = torch.rand(n, len(self.ranges), generator=generator, device=device).argsort(dim=0)
         return (cells + torch.rand(n, len(self.ranges), generator=generator, device=device)) / n
 
-    def even(self, n: int, times: int = 1, device: torch.device | str | None = None) -> Tensor:
-        """``n`` positions all over the dial, each for ``times`` images that follow one another, shape ``(n * times,
-        ranges)``: always the same, so that what depends on them alone is computed once. Not to be written to.
+    def even(self, n: int, device: torch.device | str | None = None) -> Tensor:
+        """Positions for ``n`` images all over the dial, shape ``(n, ranges)``: always the same, so that what depends on
+        them alone is computed once. Not to be written to.
 
         Along the first range, in the middle of n equal parts, in order; along each further one every n-th part has
         about one, and so has every part of a surface (the multiples of the inverse of a generalized golden ratio).
         """
         dtype = torch.get_default_dtype()
-        key = n, times, device, dtype
+        key = n, device, dtype
         if (kept := self._even.get(key)) is not None:
             return kept.position
         others = len(self.ranges) - 1
@@ -126,17 +132,17 @@ class Dial:
         with torch.inference_mode(False):  # wherever they are first asked for, they may be trained on
             parts = torch.arange(n, dtype=torch.float64).unsqueeze(1) + 0.5
             position = parts * torch.tensor(steps, dtype=torch.float64) % 1
-            position = position.to(dtype).to(device).repeat_interleave(times, dim=0)
+            position = position.to(dtype).to(device)
             kept = _Even(position, self.kappas(position), self.shares(position), self.features(position))
         self._even[key] = kept
         return position
 
     def features(self, position: Tensor) -> Tensor:
         """What a function over the dial is made of, for positions ``(n, ranges)``: their coordinates, from -1 to 1, and
-        their :meth:`shares`, side by side, shape ``(n, ranges + size)``."""
+        their :meth:`shares`, side by side, shape ``(n, ranges + size)``, and all of it six times as large."""
         if (kept := self._kept(position)) is not None:
             return kept.features
-        return torch.cat((2 * position - 1, self.shares(position)), dim=1)
+        return HASTE * torch.cat((2 * position - 1, self.shares(position)), dim=1)
 
     def _kept(self, position: Tensor) -> _Even | None:
         return next((kept for kept in self._even.values() if kept.position is position), None)
@@ -260,21 +266,25 @@ class DialledGECO(GECO):
         value, measured = self._of_images(len(objective), values)
         points, stage = self.dial.size, self.training and torch.is_grad_enabled()
         bound, per_unit = self.settings.bound[::points], self.settings.per_unit[::points]
-        differentiable = (value - bound) * per_unit
 
         with torch.no_grad():
-            c = differentiable.detach() if measured is None else (measured - bound) * per_unit
+            violation = (value - bound) * per_unit
+            c = violation if measured is None else (measured - bound) * per_unit
             shares = self.dial.shares(position)
             multiplier = (shares @ self.state[0].view(-1, points).T).exp()
-            sums, weights = c.T @ shares, shares.sum(dim=0)
+            # A gradient grows with its multiplier: undivided the tightest kappas would drown the others.
+            weight = 1 / (len(value) * (1 + multiplier.sum(dim=1)))
+            # The loss is linear in objectives and values, with these slopes: only that part needs a graph.
+            slope = multiplier * weight.unsqueeze(1) * per_unit
+            offset = torch.dot(slope.sum(dim=0), bound)
+            sums, weights, total = c.T @ shares, shares.sum(dim=0), objective.float().sum()
             if stage:
-                parts = (sums, objective.detach().float().sum(), weights.expand_as(sums), weights.sum())
+                parts = (sums, total, weights.expand_as(sums), weights.sum())
                 self._staged.add_(torch.cat([part.reshape(-1) for part in parts]))
-        lagrangian = objective + (multiplier * differentiable).sum(dim=1)
-        around = self.by_name((sums / weights).reshape(-1), torch.amax)
-        # A gradient grows with its multiplier: undivided the tightest kappas would drown the others.
-        loss = lagrangian / (1 + multiplier.sum(dim=1))
-        return GECOOutput(loss.mean(), objective.detach().mean(), lagrangian.detach().mean(), around)
+            lagrangian = total + torch.dot(multiplier.flatten(), violation.flatten())
+            around = self.by_name((sums / weights).reshape(-1), torch.amax)
+        loss = torch.dot(objective.float(), weight) + (torch.dot(value.flatten(), slope.flatten()) - offset)
+        return GECOOutput(loss, total / len(value), lagrangian / len(value), around)
 
     @torch.no_grad()
     def multipliers_at(self, kappas: Mapping[str, float]) -> dict[str, Tensor]:
@@ -309,7 +319,11 @@ class DialledGECO(GECO):
                     )
                 out.extend([part.float().reshape(n, -1)] * block.sides)
         pairs = any(isinstance(value, tuple) for value in values.values())
-        return torch.cat(differentiable, dim=1), torch.cat(measured, dim=1).detach() if pairs else None
+        return _side_by_side(differentiable), _side_by_side(measured).detach() if pairs else None
+
+
+def _side_by_side(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
 def _golden(dimensions: int) -> float:

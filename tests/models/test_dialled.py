@@ -201,6 +201,41 @@ def test_a_module_without_layers_is_refused() -> None:
         Dialled(nn.GroupNorm(1, 2), DIAL)
 
 
+def test_layers_follow_as_they_are_told() -> None:
+    """Each in its manner, the others not at all; a layer without a bias has nothing that a shift could be added to."""
+    layers = nn.Sequential(*(nn.Linear(3, 3, bias=i != 4) for i in range(5)))
+    kinds = dict(zip(list(layers)[1:], ("scale", "shift", "both", "shift"), strict=True))
+    model = Dialled(layers, DIAL, kinds)  # type: ignore[arg-type]
+    nn.init.normal_(model.modulation, std=0.1)
+    at, plain = model.at(0.1), model.module
+    ratio = [a.weight / b.weight for a, b in zip(at, plain, strict=True)]
+    for rows in ratio:
+        torch.testing.assert_close(rows, rows[:, :1].expand(3, 3))
+    scaled = [not torch.allclose(rows, torch.ones(3, 3)) for rows in ratio]
+    assert scaled == [False, True, False, True, True]
+    shift = [a.bias - r[:, 0] * b.bias for a, b, r in zip(at[:4], plain[:4], ratio[:4], strict=True)]
+    assert [not torch.allclose(by, torch.zeros(3), atol=1e-6) for by in shift] == [False, False, True, True]
+    assert at[4].bias is None
+    x = torch.rand(5, 3)
+    for position in (DIAL.position({"re": 0.1}), DIAL.position({"re": 0.1}).expand(5, 1)):
+        torch.testing.assert_close(model(position, x), at(x))
+
+
+def test_a_position_for_several_images_is_that_of_each() -> None:
+    for name in ("ConvVAE", "ConvDRAW"):
+        model, (x, _) = dialled(name, conditional=False), images(conditional=False, n=6)
+        position = DIAL.even(2)
+        shared = model(position, x, None, noise())
+        own = model(position.repeat_interleave(3, dim=0), x, None, noise())
+        torch.testing.assert_close(shared.x_hat, own.x_hat)
+
+
+def test_a_layer_of_something_else_is_refused() -> None:
+    for other in (nn.Linear(3, 3), nn.GroupNorm(1, 3)):
+        with pytest.raises(ValueError, match="must be linear layers and convolutions of the module"):
+            Dialled(nn.Sequential(nn.Linear(3, 3)), DIAL, {other: "both"})
+
+
 def test_layers_that_share_a_weight_are_refused() -> None:
     tied = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     tied[1].weight = tied[0].weight

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
@@ -11,6 +11,7 @@ from torch import Generator, Tensor, nn
 from bridle.models.gaussian import Gaussian
 
 __all__ = [
+    "Follow",
     "HasPosteriorDensity",
     "ImageShape",
     "ImportanceSample",
@@ -21,6 +22,9 @@ __all__ = [
 
 ImageShape = tuple[int, int, int]
 """Channels, height, width."""
+
+Follow = Literal["scale", "shift", "both"]
+"""What becomes of a layer's outputs on a dial."""
 
 
 class ModelOutput(NamedTuple):
@@ -121,6 +125,12 @@ class LatentModel(nn.Module, ABC):
     ) -> LatentGaussians | None:
         """What each latent was drawn from, for the KL of each latent: its sum over latents is the KL that
         :meth:`forward` gives with the same generator. None for a model whose KL is no such sum, as here."""
+        return None
+
+    def dialled_layers(self) -> dict[nn.Module, Follow] | None:
+        """The linear layers and convolutions that follow a :class:`bridle.Dial` if the model is on one, and how. None,
+        as here: all of them, see :class:`Dialled`. Few are enough, as what comes behind them depends on the dial
+        through what they give, and each costs time."""
         return None
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from bridle.errors import ConfigError
-from bridle.models.base import HasPosteriorDensity, ImageShape, LatentModel, ModelOutput
+from bridle.models.base import Follow, HasPosteriorDensity, ImageShape, LatentModel, ModelOutput
 from bridle.models.gaussian import full_precision
 
 __all__ = ["ConvLatentModel", "Decoder", "Encoder"]
@@ -73,6 +73,11 @@ class ConvLatentModel(LatentModel, HasPosteriorDensity):
     def posterior(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         return self._posterior(x, self._context_features(context))
 
+    def dialled_layers(self) -> dict[nn.Module, Follow]:
+        """The first layers that see all of an image, and all latents of one."""
+        encoders = [self.encoder] if self.context_encoder is None else [self.encoder, self.context_encoder]
+        return {**{encoder.dense: "scale" for encoder in encoders}, self.decoder.dense[0]: "both"}
+
     @abstractmethod
     def _posterior_of(self, features: Tensor) -> Tensor:
         """The posterior's parameters, a row an image, from features (B, self.features)."""
@@ -124,6 +129,11 @@ class Encoder(nn.Sequential):
             channels = width * (1 + (level > 0))
         h, w = sizes[-1]
         super().__init__(*layers, nn.Flatten(), nn.Linear(channels * h * w, hidden), nn.SiLU())
+
+    @property
+    def dense(self) -> nn.Module:
+        """The linear layer."""
+        return self[-2]
 
 
 class Decoder(nn.Module):

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from bridle.errors import ConfigError
-from bridle.models.base import ImageShape, ImportanceSample, LatentGaussians, LatentModel, ModelOutput
+from bridle.models.base import Follow, ImageShape, ImportanceSample, LatentGaussians, LatentModel, ModelOutput
 from bridle.models.gaussian import (
     Gaussian,
     full_precision,
@@ -196,6 +196,14 @@ class ConvDRAW(LatentModel):
     ) -> LatentGaussians:
         """What each latent was drawn from, and its prior given the sampled latents of the steps before."""
         return self._chain(x, context, generator, self.steps)[2]
+
+    def dialled_layers(self) -> dict[nn.Module, Follow]:
+        """All that is computed anew at every step; for the encoder and the canvas a shift is enough."""
+        layers: dict[nn.Module, Follow] = {}
+        for core in map(self._core, range(len(self.cores))):
+            layers |= {core.encoder: "shift", core.decoder: "both", core.output: "shift"}
+            layers |= {core.posterior_head: "both", core.prior_head: "both"}
+        return layers
 
     def _infer(self, x: Tensor, context: Tensor | None, generator: Generator | None, steps: int) -> ModelOutput:
         x_hat, z, (posterior, prior) = self._chain(x, context, generator, steps)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from bridle.dial import Dial
+from bridle.dial import HASTE, Dial
+from bridle.models.base import Follow, LatentModel
 
 __all__ = ["Dialled"]
 
@@ -17,11 +19,6 @@ Module = TypeVar("Module", bound=nn.Module)
 
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, *_TRANSPOSED)
-
-# Adam's steps have one size whatever the gradient is; with this the condition is learned six times as fast as the
-# weights, since a point of the dial sees few images of a batch. On Digits (ConvVAE, 6,000 steps) the KL at equal error,
-# averaged over ten kappas, was 6% lower so. Twelve is better still there (3%), but at a learning rate of 5e-3 it fails.
-_HASTE = 6.0
 
 # Weights of one output of a convolution that is scaled: at least so many.
 _MANY = 256
@@ -32,12 +29,11 @@ class Dialled(nn.Module, Generic[Module]):
 
     ::
 
-        position ──► for every output of every linear layer and convolution: scale, shift
+        position ──► for every output of a layer that follows: scale, shift
         layer(x) ──► layer(x) * scale + shift        (no shift where the layer has no bias)
 
     Scales and shifts are free at every point of the dial's grid and linear between these, as the logarithms of the
-    multipliers are. A convolution of few inputs, where a scale would cost as much as the layer itself, has a shift
-    alone.
+    multipliers are.
 
     The module need not know of it: encoder, decoder, prior and flow alike, and a recurrent layer at every step. Scales
     start at one, shifts at zero, so that it starts as it was. And since such a layer is one with other weights,
@@ -48,9 +44,13 @@ class Dialled(nn.Module, Generic[Module]):
     Arguments:
         module: Any module, a :class:`bridle.models.LatentModel` for example. It becomes part of this one.
         dial: The ranges.
+        layers: The linear layers and convolutions of it that follow the dial, each with ``"scale"``, ``"shift"`` or
+            ``"both"``. If not given, what a :class:`bridle.models.LatentModel` says of itself, and all layers of any
+            other module, without a scale where that would cost as much as the layer itself.
 
     Raises:
-        ValueError: A module without such layers, two of them that share a weight, or a module that recomputes.
+        ValueError: A module without such layers, two of them that share a weight, one that cannot follow, or a module
+            that recomputes.
 
     Example:
         >>> from bridle.models import ConvVAE
@@ -62,11 +62,16 @@ class Dialled(nn.Module, Generic[Module]):
         <class 'bridle.models.convvae.ConvVAE'>
     """
 
-    _start: Tensor
-
-    def __init__(self, module: Module, dial: Dial) -> None:
+    def __init__(self, module: Module, dial: Dial, layers: Mapping[nn.Module, Follow] | None = None) -> None:
         super().__init__()
+        if layers is None and isinstance(module, LatentModel):
+            layers = module.dialled_layers()
         named = [(name, m) for name, m in module.named_modules() if isinstance(m, _LAYERS) and _scalable(m)]
+        if layers is None:
+            layers = {layer: "both" if _worth_a_scale(layer) else "shift" for _, layer in named}
+        elif set(layers) - {layer for _, layer in named}:
+            raise ValueError("what follows a dial must be linear layers and convolutions of the module")
+        named = [(name, layer) for name, layer in named if layer in layers]
         if not named:
             raise ValueError(f"{type(module).__name__} has no linear layer and no convolution that could follow a dial")
         if len({id(layer.weight) for _, layer in named}) < len(named):
@@ -78,15 +83,17 @@ class Dialled(nn.Module, Generic[Module]):
         self.dial = dial
         self._names = [name for name, _ in named]
         outputs = [_outputs(layer) for _, layer in named]
-        self._has_scale = [_has_scale(layer) for _, layer in named]
-        self._has_shift = [layer.bias is not None for _, layer in named]
+        # A shift is added to the bias; a layer without one can be scaled alone.
+        self._has_shift = [layers[layer] != "scale" and layer.bias is not None for _, layer in named]
+        self._has_scale = [layers[layer] != "shift" or layer.bias is None for _, layer in named]
         scales = [n for n, has_scale in zip(outputs, self._has_scale, strict=True) if has_scale]
         shifts = [n for n, has_shift in zip(outputs, self._has_shift, strict=True) if has_shift]
         self._parts = (*scales, *shifts)
         # One row for each range, whose coordinate all points share, and one for each point.
         self.modulation = nn.Parameter(named[0][1].weight.new_zeros(len(dial.ranges) + dial.size, sum(self._parts)))
-        self.register_buffer("_start", self.modulation.new_ones(sum(self._parts)), persistent=False)
-        self._start[sum(scales) :] = 0
+        with torch.no_grad():
+            # Shares sum to one, and so each scale does.
+            self.modulation[len(dial.ranges) :, : sum(scales)] = 1 / HASTE
         self._turn = _Turn()
         self._handles: list[RemovableHandle] = []
         self._hook()
@@ -96,11 +103,12 @@ class Dialled(nn.Module, Generic[Module]):
 
         Arguments:
             position: Shape ``(B, ranges)``, B the first dimension of what its layers take. Or a part of B, each for as
-                many examples that follow one another: the fewer there are, the less the condition costs.
+                many examples that follow one another.
             arguments: The module's.
             keywords: The module's.
         """
-        self._turn.begin(len(position), self._changes(position))
+        features = self.dial.features(position)
+        self._turn.begin(features, self._changes(features))
         try:
             return self.module(*arguments, **keywords)
         finally:
@@ -126,7 +134,8 @@ class Dialled(nn.Module, Generic[Module]):
             handle.remove()
         module = copy.deepcopy(self.module)
         self._hook()
-        for name, (scale, shift) in zip(self._names, self._changes(position), strict=True):
+        features = self.dial.features(position)
+        for name, (scale, shift) in zip(self._names, self._changes(features), strict=True):
             layer = module.get_submodule(name)
             assert isinstance(layer, _LAYERS)
             if scale is not None:
@@ -135,14 +144,17 @@ class Dialled(nn.Module, Generic[Module]):
                 if layer.bias is not None:
                     layer.bias.mul_(scale.squeeze(0))
             if layer.bias is not None and shift is not None:
-                layer.bias.add_(shift.squeeze(0))
+                layer.bias.add_((features @ shift).squeeze(0))
         return module
 
-    def _changes(self, position: Tensor) -> list[_Change]:
+    def _changes(self, features: Tensor) -> list[_Change]:
         """What becomes of each layer at each position."""
-        changes = torch.addmm(self._start, self.dial.features(position), self.modulation, alpha=_HASTE)
-        parts = changes.split(self._parts, dim=1)
-        scales, shifts = iter(parts), iter(parts[sum(self._has_scale) :])
+        # A product a layer: what is cut out of one product for all is put together again, slowly, in the backward pass.
+        parts = self.modulation.split(self._parts, dim=1)
+        scales, shifts = (
+            (features @ part for part in parts[: sum(self._has_scale)]),
+            iter(parts[sum(self._has_scale) :]),
+        )
         return [
             _Change(next(scales) if has_scale else None, next(shifts) if has_shift else None)
             for has_scale, has_shift in zip(self._has_scale, self._has_shift, strict=True)
@@ -156,24 +168,28 @@ class Dialled(nn.Module, Generic[Module]):
 
 
 class _Change(NamedTuple):
-    """``scale`` and ``shift`` of a layer's outputs, each (positions, outputs); None where the layer has none."""
+    """``scale`` of a layer's outputs, (positions, outputs), and what makes the ``shift`` of them out of features,
+    (features, outputs); None where the layer has none."""
 
     scale: Tensor | None
     shift: Tensor | None
 
 
 class _Turn:
-    """How many positions there are at present, and what becomes of each layer there, in their order; nothing between
+    """The features of the positions under way, and what becomes of each layer there, in their order; nothing between
     calls."""
+
+    features: Tensor | None
+    changes: list[_Change]
 
     def __init__(self) -> None:
         self.end()
 
-    def begin(self, positions: int, changes: list[_Change]) -> None:
-        self.positions, self.changes = positions, changes
+    def begin(self, features: Tensor, changes: list[_Change]) -> None:
+        self.features, self.changes = features, changes
 
     def end(self) -> None:
-        self.positions, self.changes = 0, []
+        self.features, self.changes = None, []
 
 
 class _Follow:
@@ -183,20 +199,29 @@ class _Follow:
         self.turn, self.number = turn, number
 
     def __call__(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        if not self.turn.changes:
+        features = self.turn.features
+        if features is None:
             return output
-        n, (scale, shift) = self.turn.positions, self.turn.changes[self.number]
-        between = [1] * (output.dim() - 2)
-        # Outputs are the last dimension of what a linear layer gives, and the second of what a convolution does.
-        shape = (n, 1, *between, -1) if isinstance(layer, nn.Linear) else (n, 1, -1, *between)
-        grouped = output.reshape(n, -1, *output.shape[1:])
-        if scale is None:
-            changed = grouped if shift is None else grouped + shift.view(shape)
-        elif shift is None:
-            changed = grouped * scale.view(shape)
-        else:
-            changed = torch.addcmul(shift.view(shape), grouped, scale.view(shape))
-        return changed.reshape(output.shape)
+        scale, shift = self.turn.changes[self.number]
+        if scale is not None:
+            output = output * _fitted(scale, layer, output)
+        if shift is None:
+            return output
+        if output.dim() == 2 and len(output) == len(features):
+            return torch.addmm(output, features, shift)
+        return output + _fitted(features @ shift, layer, output)
+
+
+def _fitted(change: Tensor, layer: nn.Module, output: Tensor) -> Tensor:
+    """What changes the outputs, (positions, outputs), for each example and along the dimension of its outputs."""
+    if 1 < len(change) < len(output):
+        change = change.repeat_interleave(len(output) // len(change), dim=0)
+    if output.dim() == 2:
+        return change
+    between = [1] * (output.dim() - 2)
+    # Outputs are the last dimension of what a linear layer gives, and the second of what a convolution does.
+    shape = (-1, *between, change.shape[1]) if isinstance(layer, nn.Linear) else (*change.shape, *between)
+    return change.view(shape)
 
 
 def _scalable(layer: nn.Module) -> bool:
@@ -204,11 +229,11 @@ def _scalable(layer: nn.Module) -> bool:
     return not isinstance(layer, _TRANSPOSED) or layer.groups == 1
 
 
-def _has_scale(layer: nn.Module) -> bool:
+def _worth_a_scale(layer: nn.Module) -> bool:
     """Whether a scale of its outputs is worth its cost: so much for each output of each pixel, as the layer has weights
     for one."""
     assert isinstance(layer, _LAYERS)
-    return isinstance(layer, nn.Linear) or layer.weight.numel() // _outputs(layer) >= _MANY or layer.bias is None
+    return isinstance(layer, nn.Linear) or layer.weight.numel() // _outputs(layer) >= _MANY
 
 
 def _outputs(layer: nn.Module) -> int:

@@ -15,15 +15,12 @@ from bridle.objectives import DialledObjective, Objective, ObjectiveOutput, Stan
 
 __all__ = ["System"]
 
-_SHARING = 4
-
 
 class System(nn.Module):
     """A model and its objective as one module, so that processes average the gradients of both.
 
     A model on a dial is shown the images of a batch all over the dial, at the same positions in every batch, since the
-    images that come to have them are drawn anew: four images that follow one another share one, which makes the
-    condition cheaper, unless there would be fewer positions than points of the dial. So do images that are held out.
+    images that come to have them are drawn anew. So are images that are held out.
     """
 
     def __init__(self, model: LatentModel | Dialled[LatentModel], objective: Objective) -> None:
@@ -59,8 +56,6 @@ class System(nn.Module):
         if not isinstance(self.model, Dialled):
             out = self.model(batch.x, batch.context)
             return Reconstruction(batch.x, out.x_hat, out.kl, batch.label)
-        dial, n = self.model.dial, len(batch.x)
-        times = _SHARING if n % _SHARING == 0 and n // _SHARING >= dial.size else 1
-        out = self.model(dial.even(n // times, device=batch.x.device), batch.x, batch.context)
-        position = dial.even(n // times, times, device=batch.x.device)
+        position = self.model.dial.even(len(batch.x), device=batch.x.device)
+        out = self.model(position, batch.x, batch.context)
         return Reconstruction(batch.x, out.x_hat, out.kl, batch.label, position)
