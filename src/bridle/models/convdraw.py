@@ -198,10 +198,10 @@ class ConvDRAW(LatentModel):
         return self._chain(x, context, generator, self.steps)[2]
 
     def dialled_layers(self) -> dict[nn.Module, Follow]:
-        """All that is computed anew at every step; for the encoder and the canvas a shift is enough."""
+        """The LSTMs, a shift being enough for the encoder, and what the latents are drawn from."""
         layers: dict[nn.Module, Follow] = {}
         for core in map(self._core, range(len(self.cores))):
-            layers |= {core.encoder: "shift", core.decoder: "both", core.output: "shift"}
+            layers |= {core.encoder: "shift", core.decoder: "both"}
             layers |= {core.posterior_head: "both", core.prior_head: "both"}
         return layers
 
