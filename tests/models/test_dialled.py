@@ -239,8 +239,9 @@ def test_a_layer_of_something_else_is_refused() -> None:
 def test_layers_that_share_a_weight_are_refused() -> None:
     tied = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     tied[1].weight = tied[0].weight
-    with pytest.raises(ValueError, match="two layers of Sequential share a weight"):
-        Dialled(tied, DIAL)
+    for layers in (None, {tied[0]: "both"}):  # what is left as it is would be changed with the other
+        with pytest.raises(ValueError, match="two layers of Sequential share a weight"):
+            Dialled(tied, DIAL, layers)  # type: ignore[arg-type]
 
 
 def test_a_module_that_recomputes_is_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -49,7 +50,7 @@ class Dialled(nn.Module, Generic[Module]):
             other module, without a scale where that would cost as much as the layer itself.
 
     Raises:
-        ValueError: A module without such layers, two of them that share a weight, one that cannot follow, or a module
+        ValueError: A module without such layers, one of them that shares a weight or is not of the module, or a module
             that recomputes.
 
     Example:
@@ -74,7 +75,8 @@ class Dialled(nn.Module, Generic[Module]):
         named = [(name, layer) for name, layer in named if layer in layers]
         if not named:
             raise ValueError(f"{type(module).__name__} has no linear layer and no convolution that could follow a dial")
-        if len({id(layer.weight) for _, layer in named}) < len(named):
+        uses = Counter(id(p) for part in module.modules() for p in part.parameters(recurse=False))
+        if any(uses[id(p)] > 1 for _, layer in named for p in layer.parameters()):
             raise ValueError(f"two layers of {type(module).__name__} share a weight: each would change it for itself")
         if any(getattr(part, "recompute", False) for part in module.modules()):
             # What runs again in the backward pass would find the dial gone.
