@@ -15,10 +15,13 @@ from benchmarks.arena.terms import Yardstick
 from benchmarks.arena.trajectory import Trajectory
 from bridle.errors import TrainingError
 
-__all__ = ["Found", "Oracle", "active", "consult", "search", "trained_at"]
+__all__ = ["OFF", "Found", "Oracle", "active", "consult", "search", "trained_at"]
 
 CLOSE = 0.01
 """How far from kappa, in kappa's units and as a share of it, the oracle's own end may lie."""
+
+OFF = "off"
+"""How the note ends where no multiplier was found that is right."""
 
 MOST = 16
 """Trainings after which the search takes the closest."""
@@ -170,7 +173,7 @@ def _note(problem: Problem, found: Found, off: Array) -> str:
     if problem.kind == CANNOT:
         return "" if (off > CLOSE).any() else "kappa is met"
     if found.off > CLOSE:
-        return f"{100 * found.off:.1f}% off"
+        return f"{100 * found.off:.1f}% {OFF}"
     slack = bool((found.multipliers == 0).any())
     if slack != (problem.kind == "slack"):
         return "a constraint is slack" if slack else "no constraint is slack"

@@ -641,17 +641,25 @@ def test_rates_are_compared_at_the_multiplier_that_is_right_for_the_length() -> 
         {ours: row(400, 10, 0.02), oracle: row(400, 10, -0.01)},
         {},
         {(CHEAPEST, "100"): np.array([30.0]), (CHEAPEST, "400"): np.array([8.0])},
+        {},
     )
     assert results.excess("bridle", [CHEAPEST], longer=False) == pytest.approx([10.6 / 10 - 1])
     assert results.excess("bridle", [CHEAPEST], longer=True) == pytest.approx([10.16 / 9.92 - 1])
-    results.short[ours]["within"] = "0"
+    results.nearest[CHEAPEST, "100"] = results.prices.pop((CHEAPEST, "100"))
     assert results.excess("bridle", [CHEAPEST], longer=False) == []
+    assert results.excess("bridle", [CHEAPEST], longer=False, nearest=True) == pytest.approx([10.6 / 10 - 1])
+    assert results.excess("bridle", [CHEAPEST], longer=True, nearest=True) == []
+    said = table._rates(results, ["bridle", "oracle"], [CHEAPEST])
+    assert f"Not among these is {CHEAPEST}, where no fixed multiplier ends within 1% of kappa." in said
+    assert "With the nearest one bridle has +6.0%." in said and said.count("Not among") == 1
+    results.short[ours]["within"] = "0"
+    assert results.excess("bridle", [CHEAPEST], longer=False, nearest=True) == []
 
 
 def test_contestants_are_compared_where_all_with_a_rule_have_run() -> None:
     keys = [("bridle", CHEAPEST, 0), ("bridle", CHEAPEST, 1), ("mdmm", CHEAPEST, 0), ("oracle", CHEAPEST, 1)]
     settings = {"bridle": "", "mdmm": "", "oracle": ""}
-    results = table._Results({key: {} for key in keys}, {key: {} for key in keys[:2]}, settings, {})
+    results = table._Results({key: {} for key in keys}, {key: {} for key in keys[:2]}, settings, {}, {})
     compared = results.where_all_ran()
     assert list(compared.short) == [keys[0], keys[2]] and list(compared.long) == keys[:1]
 
