@@ -209,10 +209,10 @@ def _rates(results: _Results, contestants: Sequence[str], problems: Sequence[str
         for name in problems:
             shares = results.excess("bridle", [name], longer, nearest=True)
             if shares:
+                length, theirs = f" at {LONGER} budgets" * longer, ", ".join(f"{100 * share:+.1f}%" for share in shares)
                 lines.append(
-                    f"\nNot among these is {name}{f' at {LONGER} budgets' if longer else ''}, where no fixed multiplier "
-                    "ends within 1% of kappa. With the nearest one bridle has "
-                    f"{', '.join(f'{100 * share:+.1f}%' for share in shares)}."
+                    f"\nNot among these is {name}{length}, where no fixed multiplier ends within 1% of kappa. With the "
+                    f"nearest one bridle has {theirs}."
                 )
     return "\n".join(lines)
 
