@@ -276,6 +276,8 @@ def _ablation(results: _Results) -> str:
     ]
     default = next(iter(OURS))
     first, ablated = results.of_first_seed(), results.ablated()
+    if not ablated:
+        return "No part has been taken out yet."
     for name in (default, *ABLATION):
         rows = first.of(name, ablated)
         if not rows:

@@ -628,6 +628,7 @@ def test_the_figure_of_the_dynamics(folders: Folders, monkeypatch: pytest.Monkey
         do(Job(CHEAPEST, contestant, setting, 0, (oracle.budget,)), folders)
         table.write_table(folders)
     assert (folders.results / "dynamics.png").stat().st_size > 10_000
+    assert "\n\nNo part has been taken out yet.\n\n" in folders.results.with_suffix(".md").read_text()
 
 
 def test_rates_are_compared_at_the_multiplier_that_is_right_for_the_length() -> None:

@@ -152,20 +152,15 @@ class Dialled(nn.Module, Generic[Module]):
     def _changes(self, features: Tensor) -> list[_Change]:
         """What becomes of each layer at each position."""
         # A product a layer: what is cut out of one product for all is put together again, slowly, in the backward pass.
-        parts = self.modulation.split(self._parts, dim=1)
-        scales, shifts = (
-            (features @ part for part in parts[: sum(self._has_scale)]),
-            iter(parts[sum(self._has_scale) :]),
-        )
-        return [
-            _Change(next(scales) if has_scale else None, next(shifts) if has_shift else None)
-            for has_scale, has_shift in zip(self._has_scale, self._has_shift, strict=True)
-        ]
+        parts = iter(self.modulation.split(self._parts, dim=1))
+        scales = [features @ next(parts) if has_scale else None for has_scale in self._has_scale]
+        shifts = [next(parts) if has_shift else None for has_shift in self._has_shift]
+        return [_Change(scale, shift) for scale, shift in zip(scales, shifts, strict=True)]
 
     def _hook(self) -> None:
         layers = [self.module.get_submodule(name) for name in self._names]
         self._handles = [
-            layer.register_forward_hook(_Follow(self._turn, number)) for number, layer in enumerate(layers)
+            layer.register_forward_hook(_Changing(self._turn, number)) for number, layer in enumerate(layers)
         ]
 
 
@@ -194,7 +189,7 @@ class _Turn:
         self.features, self.changes = None, []
 
 
-class _Follow:
+class _Changing:
     """Changes what one layer gives; leaves it as it is where the module is called by itself."""
 
     def __init__(self, turn: _Turn, number: int) -> None:
