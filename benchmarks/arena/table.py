@@ -364,8 +364,14 @@ def _plots(results: _Results, contestants: Sequence[str], folders: Folders) -> l
 
 def _tradeoff(results: _Results, contestants: Sequence[str]) -> dict[str, tuple[float, float]]:
     """Settle steps over the default's and the median excess rate of every contestant, and of our rule with each of its
-    differences, on the feasible problems and the seed of the ablation; none where nothing was ablated."""
-    first, names = results.of_first_seed(), [name for name in results.ablated() if PROBLEMS[name].kind == "feasible"]
+    differences, on the feasible problems and the seed of the ablation that all of these were run on; none where nothing
+    was ablated."""
+    first = results.of_first_seed()
+    names = [
+        problem
+        for problem in results.ablated()
+        if PROBLEMS[problem].kind == "feasible" and all((name, problem, SEEDS[0]) in first.short for name in ABLATION)
+    ]
     points = {}
     for name in (*contestants, *ABLATION):
         over, excess = first.over(next(iter(OURS)), name, names), first.excess(name, names, longer=False)

@@ -87,17 +87,18 @@ def _feasible(job: Job) -> bool:
 
 
 def ablation_jobs(folders: Folders) -> list[Job]:
-    """The runs on the first seed of our rule with and without each of its parts, and of the oracle, on the problems
-    that settings are chosen on."""
+    """The runs on the first seed of our rule with and without each of its parts, and of the oracle: on the problems
+    that settings are chosen on, and after them on the others that are not set aside."""
     chosen = _order(folders)
-    whole = [job for job in final_jobs(folders, [*OURS, "oracle"]) if job.seed == SEEDS[0] and job.problem in chosen]
+    names = [*chosen, *(name for name in PROBLEMS if name not in SET_ASIDE and name not in chosen)]
+    whole = [job for job in final_jobs(folders, [*OURS, "oracle"]) if job.seed == SEEDS[0] and job.problem in names]
     parts = [
         Job(name, contestant, entry.grid[0], SEEDS[0], (oracle.budget,))
-        for name in chosen
+        for name in names
         if (oracle := oracle_of(name, folders)) is not None
         for contestant, entry in ABLATION.items()
     ]
-    return whole + parts
+    return sorted(whole + parts, key=lambda job: names.index(job.problem))
 
 
 def best_setting(contestant: str, folders: Folders) -> Setting:
