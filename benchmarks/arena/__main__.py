@@ -13,7 +13,7 @@ from benchmarks.arena.contestants import CONTESTANTS, PEERS, WITHOUT_RULE, setti
 from benchmarks.arena.pool import Task, run_all
 from benchmarks.arena.problems import PROBLEMS
 from benchmarks.arena.table import write_table
-from benchmarks.arena.tuning import ablation_jobs, at_edge, best_setting, final_jobs, priced_lengths, tuning_jobs
+from benchmarks.arena.tuning import SEEDS, ablation_jobs, at_edge, best_setting, final_jobs, priced_lengths, tuning_jobs
 from benchmarks.arena.work import Folders, Job, consult_oracle, do, find_price
 from bridle.errors import BridleError, ConfigError
 
@@ -74,7 +74,7 @@ def _tasks(options: argparse.Namespace, folders: Folders) -> list[Task]:
         jobs = [job for job in ablation_jobs(folders) if _wanted(job, options.only)]
     else:
         entered = [name for name in FINALISTS if any(_chosen(f"{p}/{name}", options.only) for p in PROBLEMS)]
-        jobs = [job for job in final_jobs(folders, entered) if _wanted(job, options.only)]
+        jobs = [job for job in final_jobs(folders, entered, options.seeds) if _wanted(job, options.only)]
     rows = folders.rows.read()
     return [
         (job.label, partial(do, job, folders))
@@ -127,6 +127,8 @@ def _parser() -> argparse.ArgumentParser:
                 "--only", metavar="PATTERN", help=f"do no other {pattern} than these, such as 'digits-*'"
             )
             command.add_argument("--limit-minutes", type=float, metavar="M", help="begin nothing new after M minutes")
+        if name == "final":
+            command.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="others than these: to confirm")
     return parser
 
 

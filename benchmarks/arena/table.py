@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,13 +38,14 @@ SHOWN_SETTINGS = ({"scale": "sum", "nu": 1e-3}, {"scale": "mean", "nu": 0.3}, {"
 class _Results:
     """The rows of the final: ``short`` at the budget and ``long`` at four times it, by contestant, problem and seed;
     the setting of each contestant; the right multipliers by problem and steps, and where no multiplier is right the
-    nearest ones."""
+    nearest ones; ``further``: those of ours at the budget on seeds that are not of the final."""
 
     short: dict[tuple[str, str, int], Row]
     long: dict[tuple[str, str, int], Row]
     settings: dict[str, str]
     prices: dict[tuple[str, str], NDArray[np.float64]]
     nearest: dict[tuple[str, str], NDArray[np.float64]]
+    further: list[Row] = field(default_factory=list)
 
     def of(self, contestant: str, problems: Sequence[str]) -> list[Row]:
         keys = [(contestant, problem, seed) for problem in problems for seed in SEEDS]
@@ -124,7 +125,7 @@ def write_table(folders: Folders) -> str:
     ):
         parts += [f"## {title}", _scores(compared, contestants, names), _rates(compared, contestants, names)]
         parts += [_against_best(compared, contestants, names), _against_error_alone(compared, contestants, names)]
-        parts += [_verdicts(results, names)]
+        parts += [_verdicts(results, names), *_on_further_seeds(results, names)]
     parts += ["## Our rule without each of its parts, on tuning problems, seed 0", _ablation(results)]
     parts += ["## Plots, over the problems of both", *_plots(results, contestants, folders)]
     parts += ["## Successes of each problem", _problems(results, contestants, folders)]
@@ -160,7 +161,15 @@ def _results(folders: Folders) -> _Results:
         price = price_of(name, int(steps), folders)
         if price is not None:
             (nearest if row["note"].endswith(OFF) else prices)[name, steps] = price
-    return _Results(short, long, settings, prices, nearest)
+    further = [
+        row
+        for row in rows.values()
+        if row["contestant"] in OURS
+        and row["setting"] == settings.get(row["contestant"])
+        and int(row["seed"]) not in SEEDS
+        and row["steps"] == row["budget"]
+    ]
+    return _Results(short, long, settings, prices, nearest, further)
 
 
 def _scores(results: _Results, contestants: Sequence[str], problems: Sequence[str]) -> str:
@@ -265,6 +274,26 @@ def _verdicts(results: _Results, problems: Sequence[str]) -> str:
             f"{alarmed} of the {len(rows) - len(cannot)} others were at any time."
         )
     return " ".join(lines)
+
+
+def _on_further_seeds(results: _Results, problems: Sequence[str]) -> list[str]:
+    """How ours did on seeds that are not of the final; nothing where there are none."""
+    lines = []
+    for name in OURS:
+        rows = [row for row in results.further if row["contestant"] == name and row["problem"] in problems]
+        if not rows:
+            continue
+        seeds = ", ".join(sorted({row["seed"] for row in rows}, key=int))
+        successes = wilson(sum(row["success"] == "1" for row in rows), len(rows))
+        off = _numbers([row for row in rows if PROBLEMS[row["problem"]].kind == "feasible"], "accuracy")
+        alarmed = sum(float(row["alarms"] or 0) > 0 for row in rows)
+        failed = ", ".join(f"{row['problem']} (seed {row['seed']})" for row in rows if row["success"] != "1")
+        lines.append(
+            f"On further seeds ({seeds}) {name} has {len(rows)} runs: success {_share(successes)}"
+            f"{', but not ' * bool(failed)}{failed}; accuracy {_share(_quantile(off, 0.5))} in the "
+            f"median, {_share(_quantile(off, 0.95))} at the 95th percentile; false alarms {alarmed}."
+        )
+    return lines
 
 
 def _ablation(results: _Results) -> str:

@@ -46,10 +46,10 @@ def tuning_jobs(folders: Folders) -> list[Job]:
     return [job for contestant in CONTESTANTS for job in _tuned(contestant, folders).jobs]
 
 
-def final_jobs(folders: Folders, contestants: Sequence[str]) -> list[Job]:
+def final_jobs(folders: Folders, contestants: Sequence[str], seeds: Sequence[int] = SEEDS) -> list[Job]:
     """The runs of the final: all problems that have a budget on all seeds; by hand, and with the error alone, which
-    says something of feasible ones only, on the first seed. Those set aside come first, and then seed by seed, so that
-    what was not reached yet is what matters least.
+    says something of feasible ones only, on the first of :data:`SEEDS`. Those set aside come first, and then seed by
+    seed, so that what was not reached yet is what matters least.
 
     Raises:
         ConfigError: A contestant's best setting is not known yet.
@@ -59,7 +59,7 @@ def final_jobs(folders: Folders, contestants: Sequence[str]) -> list[Job]:
     }
     budgets = {name: oracle.budget for name in PROBLEMS if (oracle := oracle_of(name, folders)) is not None}
     jobs = []
-    for aside, seed in product((True, False), SEEDS):
+    for aside, seed in product((True, False), seeds):
         for name, budget in budgets.items():
             if (name in SET_ASIDE) != aside:
                 continue

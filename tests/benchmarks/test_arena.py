@@ -515,10 +515,16 @@ def test_from_the_oracle_to_the_table(
     assert len(rows) == 10 + len(ABLATION) and {row["status"] for row in rows.values()} == {"ok"}
     assert all(row["success"] == "1" for row in rows.values() if row["contestant"] == "oracle")
     assert do(jobs[0], folders) == "in other hands" and folders.rows.read() == rows
+    further = tuning.final_jobs(folders, ["bridle", "by_hand"], seeds=(7, 8))
+    assert [(job.contestant, job.seed) for job in further] == [("bridle", 7), ("bridle", 8)]
+    for job in further:
+        do(job, folders)
 
     arguments = ["--results", str(folders.results), "--out", str(folders.out)]
     assert main(["table", *arguments]) == 0
     page = folders.results.with_suffix(".md").read_text()
+    assert page.count("On further seeds (7, 8) bridle has 2 runs: success 100.0% (34.2% to 100.0%); accuracy ") == 1
+    assert "| bridle | 3 | 100.0% (43.9% to 100.0%) |" in page
     assert "| oracle | 3 | 100.0% (43.9% to 100.0%) |" in page and f"| {CHEAPEST} | {oracle.budget} |" in page
     assert "\n| no waiting | 1 | " in page and "\n| no waiting | moves=" not in page
     assert "(geometric mean of 1 feasible problems, seed 0). Settle steps over that: bridle " in page
