@@ -110,18 +110,21 @@ class Dial:
     def draw(self, n: int, generator: Generator | None = None, device: torch.device | str | None = None) -> Tensor:
         """Positions for ``n`` images, shape ``(n, ranges)``.
 
-        Along each range every n-th part of it has exactly one of them, in an order of its own: drawn one by one, a
-        point of the grid would see twice as many images in one batch as in the next, and at times none.
+        Along each range every n-th part of what its points stand for has exactly one of them, in an order of its own:
+        drawn one by one, a point of the grid would see twice as many images in one batch as in the next, and at times
+        none. A point stands for all that is nearest to it, and an end for as much beyond it, so that it sees as many
+        images as any other point: that many stand at the end itself.
         """
         cells = torch.rand(n, len(self.ranges), generator=generator, device=device).argsort(dim=0)
-        return (cells + torch.rand(n, len(self.ranges), generator=generator, device=device)) / n
+        return self._spread((cells + torch.rand(n, len(self.ranges), generator=generator, device=device)) / n)
 
     def even(self, n: int, device: torch.device | str | None = None) -> Tensor:
         """Positions for ``n`` images all over the dial, shape ``(n, ranges)``: always the same, so that what depends on
         them alone is computed once. Not to be written to.
 
-        Along the first range, in the middle of n equal parts, in order; along each further one every n-th part has
-        about one, and so has every part of a surface (the multiples of the inverse of a generalized golden ratio).
+        Along the first range, in the middle of n equal parts of what its points stand for (see :meth:`draw`), in order;
+        along each further one every n-th part has about one, and so has every part of a surface (the multiples of the
+        inverse of a generalized golden ratio).
         """
         dtype = torch.get_default_dtype()
         key = n, device, dtype
@@ -131,11 +134,16 @@ class Dial:
         steps = [1 / n, *(_golden(others) ** -(i + 1) for i in range(others))]
         with torch.inference_mode(False):  # wherever they are first asked for, they may be trained on
             parts = torch.arange(n, dtype=torch.float64).unsqueeze(1) + 0.5
-            position = parts * torch.tensor(steps, dtype=torch.float64) % 1
+            position = self._spread(parts * torch.tensor(steps, dtype=torch.float64) % 1)
             position = position.to(dtype).to(device)
             kept = _Even(position, self.kappas(position), self.shares(position), self.features(position))
         self._even[key] = kept
         return position
+
+    def _spread(self, uniform: Tensor) -> Tensor:
+        """Numbers all over [0, 1] as coordinates of which each point of a range has as many."""
+        beyond = 0.5 / (self.points - 1)
+        return (uniform * (1 + 2 * beyond) - beyond).clamp(0, 1)
 
     def features(self, position: Tensor) -> Tensor:
         """What a function over the dial is made of, for positions ``(n, ranges)``: their coordinates, from -1 to 1, and

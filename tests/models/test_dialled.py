@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bridle.dial import Dial
+from bridle.dial import HASTE, Dial
 from bridle.models import NVPVAE, ConvDRAW, ConvVAE, LatentModel
 from bridle.models.dialled import Dialled
 
@@ -219,6 +219,41 @@ def test_layers_follow_as_they_are_told() -> None:
     x = torch.rand(5, 3)
     for position in (DIAL.position({"re": 0.1}), DIAL.position({"re": 0.1}).expand(5, 1)):
         torch.testing.assert_close(model(position, x), at(x))
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.Linear(4, 3), (4,)),
+        (nn.Linear(4, 3, bias=False), (4,)),
+        (nn.Linear(4, 3), (4, 4)),
+        (nn.Conv1d(4, 4, 3), (4, 5)),
+        (nn.Conv2d(4, 6, 3, groups=2), (4, 5, 5)),
+        (nn.ConvTranspose2d(4, 3, 2), (4, 4, 4)),
+    ],
+    ids=lambda value: str(value)[:24],
+)
+def test_the_inputs_of_a_layer_have_gains_of_their_own(layer: nn.Module, shape: tuple[int, ...]) -> None:
+    """What a gain of zero takes away is as if that input were not there: at one end of the dial, not at the other."""
+    torch.manual_seed(0)
+    model = Dialled(nn.Sequential(layer), DIAL, {layer: "inputs"})
+    assert model.modulation.shape[1] == 4 + (0 if layer.bias is None else len(layer.bias))
+    x = torch.rand(2, *shape)
+    plain = layer(x)
+    with torch.no_grad():
+        model.modulation[-1, 2] = -1 / (0.5 * HASTE)  # of the last point, the third input's gain
+    without = x.clone()
+    dim = -1 if isinstance(layer, nn.Linear) else 1
+    without.select(dim, 2).zero_()
+    tight, loose = DIAL.position({"re": 0.05}), DIAL.position({"re": 0.25})
+    torch.testing.assert_close(model(loose, x), layer(without))
+    torch.testing.assert_close(model(tight, x), plain)
+    torch.testing.assert_close(model(torch.cat((tight, loose)), x), torch.stack((plain[0], layer(without)[1])))
+    assert not torch.allclose(layer(without), plain)
+    for follow in ("inputs", "all"):
+        model = Dialled(nn.Sequential(layer), DIAL, {layer: follow})  # type: ignore[dict-item]
+        nn.init.normal_(model.modulation, std=0.1)
+        torch.testing.assert_close(model(DIAL.position({"re": 0.1}), x), model.at(0.1)(x))
 
 
 def test_a_position_for_several_images_is_that_of_each() -> None:

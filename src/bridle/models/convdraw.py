@@ -198,10 +198,11 @@ class ConvDRAW(LatentModel):
         return self._chain(x, context, generator, self.steps)[2]
 
     def dialled_layers(self) -> dict[nn.Module, Follow]:
-        """The LSTMs, a shift being enough for the encoder, and what the latents are drawn from."""
+        """The LSTMs (a shift is enough for the encoder, the decoder is what sees the latents), and what these are drawn
+        from."""
         layers: dict[nn.Module, Follow] = {}
         for core in map(self._core, range(len(self.cores))):
-            layers |= {core.encoder: "shift", core.decoder: "both"}
+            layers |= {core.encoder: "shift", core.decoder: "all"}
             layers |= {core.posterior_head: "both", core.prior_head: "both"}
         return layers
 
