@@ -56,18 +56,18 @@ def draw_tradeoff(points: Mapping[str, tuple[float, float]], path: Path) -> None
     """What settling sooner costs in rate, a point each.
 
     Arguments:
-        points: By name the settle steps over those of our default, and the excess rate as a share.
+        points: By name the settle steps over those of our default, and the KL at kappa over its, less one.
         path: The file, png.
     """
     figure = new_figure(5)
     axes = figure.subplots()
-    for point, (name, (steps, excess)) in enumerate(points.items()):
+    for point, (name, (steps, rate)) in enumerate(points.items()):
         colour, marker = COLOURS[point % len(COLOURS)], MARKERS[point // len(COLOURS) % len(MARKERS)]
-        axes.scatter(steps, 100 * excess, label=name, color=colour, marker=marker, s=40, zorder=2)
+        axes.scatter(steps, 100 * rate, label=name, color=colour, marker=marker, s=40, zorder=2)
     axes.set_xscale("log")
     axes.set_xticks([0.5, 0.7, 1, 1.5, 2, 3], ["0.5", "0.7", "1", "1.5", "2", "3"])
     axes.minorticks_off()
-    style(axes, "settle steps over those of the default, geometric mean", "excess rate over the oracle's, median, %")
+    style(axes, "settle steps over those of the default, geometric mean", "KL at kappa over the default's, median, %")
     axes.legend(fontsize=FONT - 1, frameon=False, labelcolor=INK, loc="center left", bbox_to_anchor=(1, 0.5))
     axes.grid(True, color=GRID)
     _save(figure, path)

@@ -663,6 +663,20 @@ def test_rates_are_compared_at_the_multiplier_that_is_right_for_the_length() -> 
     assert results.excess("bridle", [CHEAPEST], longer=False, nearest=True) == []
 
 
+def test_rates_of_the_ablation_are_compared_at_the_multiplier_of_the_default() -> None:
+    def row(kl: float, c: str, multiplier: float, within: str = "1") -> dict[str, str]:
+        return {"kl": str(kl), "c": c, "multiplier": str(multiplier), "within": within}
+
+    ours, other = ("bridle", CHEAPEST, 0), ("no waiting", CHEAPEST, 0)
+    results = table._Results({ours: row(10, "0.01", 20), other: row(11, "-0.02", 500)}, {}, {}, {}, {})
+    assert results.rates_over("bridle", "no waiting", [CHEAPEST]) == pytest.approx([10.6 / 10.2 - 1])
+    assert results.rates_over("bridle", "bridle", [CHEAPEST]) == [0]
+    results.short[other] |= {"within": "0"}
+    assert results.rates_over("bridle", "no waiting", [CHEAPEST]) == []
+    results.short |= {ours: row(10, "0.01;0", 20), other: row(11, "-0.02;0", 500)}
+    assert results.rates_over("bridle", "no waiting", [CHEAPEST]) == []
+
+
 def test_contestants_are_compared_where_all_with_a_rule_have_run() -> None:
     keys = [("bridle", CHEAPEST, 0), ("bridle", CHEAPEST, 1), ("mdmm", CHEAPEST, 0), ("oracle", CHEAPEST, 1)]
     settings = {"bridle": "", "mdmm": "", "oracle": ""}
