@@ -673,7 +673,7 @@ def test_rates_of_the_ablation_are_compared_at_the_multiplier_of_the_default() -
     assert results.rates_over("bridle", "bridle", [CHEAPEST]) == [0]
     results.short[other] |= {"within": "0"}
     assert results.rates_over("bridle", "no waiting", [CHEAPEST]) == []
-    results.short |= {ours: row(10, "0.01;0", 20), other: row(11, "-0.02;0", 500)}
+    results.short.update({ours: row(10, "0.01;0", 20), other: row(11, "-0.02;0", 500)})
     assert results.rates_over("bridle", "no waiting", [CHEAPEST]) == []
 
 
