@@ -158,16 +158,15 @@ class Dialled(nn.Module, Generic[Module]):
         one = self.modulation.new_ones(1)
         changes = []
         for kinds in self._kinds:
-            gain = scale = shift = None
-            for kind in kinds:
-                match kind:
-                    case "gain":
-                        gain = torch.addmm(one, features, next(parts), alpha=_CALM)
-                    case "scale":
-                        scale = torch.addmm(one, features, next(parts))
-                    case "shift":
-                        shift = features, next(parts)
-            changes.append(_Change(gain, scale, shift))
+            of_layer = {kind: next(parts) for kind in kinds}
+            gain, scale, shift = map(of_layer.get, ("gain", "scale", "shift"))
+            changes.append(
+                _Change(
+                    None if gain is None else torch.addmm(one, features, gain, alpha=_CALM),
+                    None if scale is None else torch.addmm(one, features, scale),
+                    None if shift is None else (features, shift),
+                )
+            )
         return changes
 
     def _hook(self) -> None:
