@@ -159,7 +159,7 @@ class Dialled(nn.Module, Generic[Module]):
         changes = []
         for kinds in self._kinds:
             of_layer = {kind: next(parts) for kind in kinds}
-            gain, scale, shift = map(of_layer.get, ("gain", "scale", "shift"))
+            gain, scale, shift = of_layer.get("gain"), of_layer.get("scale"), of_layer.get("shift")
             changes.append(
                 _Change(
                     None if gain is None else torch.addmm(one, features, gain, alpha=_CALM),
