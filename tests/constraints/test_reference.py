@@ -172,6 +172,32 @@ def test_ssim(shape: tuple[int, int, int]) -> None:
     assert value == pytest.approx(np.mean(values), abs=1e-5)
 
 
+@pytest.mark.parametrize("contrast", [0.1, 1.0, 3.0])
+def test_the_negative_of_an_image_is_not_similar_to_it(contrast: float) -> None:
+    """By the published measure it is, wherever it is dark enough: brightness and structure are both below zero."""
+    x = images(0, 2, SHAPE)
+    y = (-contrast * x).requires_grad_()
+    value = SSIM(0.5).similarity(Reconstruction(x, y, torch.zeros(2)))
+    assert bool((value < 0).all() and (value > -1).all())
+    (slope,) = torch.autograd.grad(value.sum(), y)
+    assert slope.sum() > 0  # brighter is better
+    black = SSIM(0.5).similarity(Reconstruction(torch.zeros_like(x), y, torch.zeros(2)))
+    assert bool((black >= 0).all())  # of a black image the published measure has an opinion, and it stands
+
+
+def test_a_negative_finds_its_way_to_the_image() -> None:
+    x = images(0, 2, SHAPE)
+    y = (-x).requires_grad_()
+    optimizer = torch.optim.Adam([y], lr=0.02)
+    for _ in range(400):
+        optimizer.zero_grad()
+        value = SSIM(0.5).similarity(Reconstruction(x, y, torch.zeros(2))).mean()
+        (-value).backward()
+        optimizer.step()
+    assert value > 0.95
+    assert torch.corrcoef(torch.stack((x.flatten(), y.detach().flatten())))[0, 1] > 0.9
+
+
 def test_fre() -> None:
     r, fre, reference = pair(), prepared(), network().eval()[:3]
     with torch.no_grad():

@@ -116,6 +116,12 @@ class SSIM(Similarity):
     of a window. The published measure leaves windows out that are not wholly inside, and pixels at the border would be
     nearly free.
 
+    The published measure is one of images, whose pixels are not negative. A reconstruction may be: and of the negative
+    of an image both brightness and structure are below zero, so that their product says it is the image itself. Where
+    the brightness is below zero, :math:`a = 2 \mu \hat\mu + c_1 < 0` with means :math:`\mu` of a window, the similarity
+    is therefore :math:`a / (\mu^2 + c_1 - a)`: between -1 and 0, whatever the structure, and rising with
+    :math:`\hat\mu`.
+
     The multiplier is that of ``(1 - ssim) / (1 - kappa) - 1``; its price is that of a correlation, D kappa /
     (1 + kappa), see :func:`bridle.constraints.base.correlation_price`.
 
@@ -141,9 +147,12 @@ class SSIM(Similarity):
             rows, columns = (_sliding_mean(window, side) for side in x.shape[2:])
             mean_x, mean_y, xx, yy, xy = rows @ maps @ columns.T
         c1, c2 = 0.01**2, 0.03**2
-        brightness = (2 * mean_x * mean_y + c1) / (mean_x.square() + mean_y.square() + c1)
         variances = xx - mean_x.square() + yy - mean_y.square()
-        similar = brightness * (2 * (xy - mean_x * mean_y) + c2) / (variances + c2)
+        structure = (2 * (xy - mean_x * mean_y) + c2) / (variances + c2)
+        power, agreement = mean_x.square() + c1, 2 * mean_x * mean_y + c1
+        similar = agreement / (power + mean_y.square()) * structure
+        below = agreement.clamp_max(0)
+        similar = torch.where(agreement < 0, below / (power - below), similar)
         return similar.flatten(1).mean(dim=1)
 
     def price(self, image_shape: tuple[int, int, int]) -> float:
