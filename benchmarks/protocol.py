@@ -34,7 +34,7 @@ PAPER_LR = {"ConvDRAW": 1e-5, "NVPVAE": 1e-6}
 STEPS = {"ConvDRAW": 4000, "NVPVAE": 6000}
 KAPPAS = (0.1, 0.125, 0.175)
 SEEDS = (0, 1, 2)
-RATES = (0.03, 0.1, 0.3)
+RATES = (0.03, 0.1, 0.3, 1.0)
 KEY = ("data", "model", "rule", "kappa", "seed")
 COLUMNS = (*KEY, "steps", "rmse", "kl", "multiplier", "state", "settled_at", "status")
 

@@ -15,12 +15,12 @@ from bridle.training import TrainConfig
 from bridle.training.build import build_objective
 
 SETTLED = {0.03: 3000, 0.1: 1000}
-"""Where pretended runs of Algorithm 1 settle, by its rate; at 0.3 they are not finite."""
+"""Where pretended runs of Algorithm 1 settle, by its rate; at 0.3 and above they are not finite."""
 
 
 def pretended(config: TrainConfig, out: Path, overwrite: bool = False) -> dict[str, Any]:
     assert overwrite
-    if config.geco.rate == 0.3:
+    if (config.geco.rate or 0) >= 0.3:
         raise TrainingError("the loss is no longer finite")
     at = 500 if config.geco.rate is None else SETTLED[config.geco.rate]
     re = {"value": 0.1, "multiplier": 20.0, "state": "settled" if at else "approaching", "settled_at": at}
