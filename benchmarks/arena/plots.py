@@ -56,14 +56,16 @@ def draw_tradeoff(points: Mapping[str, tuple[float, float]], path: Path) -> None
     """What settling sooner costs in rate, a point each.
 
     Arguments:
-        points: By name the settle steps over those of our default, and the KL at kappa over its, less one.
+        points: By name the settle steps over those of our default, and the KL at kappa over its, less one; the default
+            first, which is drawn as a star above all others.
         path: The file, png.
     """
     figure = new_figure(5)
     axes = figure.subplots()
     for point, (name, (steps, rate)) in enumerate(points.items()):
         colour, marker = COLOURS[point % len(COLOURS)], MARKERS[point // len(COLOURS) % len(MARKERS)]
-        axes.scatter(steps, 100 * rate, label=name, color=colour, marker=marker, s=40, zorder=2)
+        shape = {"marker": "*", "s": 160, "zorder": 3} if point == 0 else {"marker": marker, "s": 40, "zorder": 2}
+        axes.scatter(steps, 100 * rate, label=name, color=colour, **shape)
     axes.set_xscale("log")
     axes.set_xticks([0.5, 0.7, 1, 1.5, 2, 3], ["0.5", "0.7", "1", "1.5", "2", "3"])
     axes.minorticks_off()
