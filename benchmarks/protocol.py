@@ -29,6 +29,7 @@ from bridle.errors import TrainingError
 from bridle.training import ClassSpec, Constraints, TrainConfig, train
 from bridle.training.config import Geco
 
+DATA = "Digits"
 PAPER_STEPS = 1_000_000
 PAPER_LR = {"ConvDRAW": 1e-5, "NVPVAE": 1e-6}
 STEPS = {"ConvDRAW": 4000, "NVPVAE": 6000}
@@ -140,8 +141,9 @@ def verdict(data: str, model: str, rate: float, file: RowFile, out: Path) -> Ite
         rows = [pair[column] for pair in pairs]
         off = [abs(float(row["rmse"]) / float(row["kappa"]) - 1) for row in rows if row["rmse"]]
         yield (
-            f"{name}: settled {sum(bool(row['settled_at']) for row in rows)} of {len(rows)}, off kappa by "
-            f"{100 * statistics.median(off):.1f}% in the median and {100 * max(off):.1f}% at most"
+            f"{name}: settled {sum(bool(row['settled_at']) for row in rows)} of {len(rows)}, {len(off)} finite, off "
+            f"kappa by {100 * statistics.median(off or [math.nan]):.1f}% in the median and "
+            f"{100 * max(off, default=math.nan):.1f}% at most"
         )
     steps = bootstrap([settle_steps(ours) / settle_steps(theirs) for ours, theirs in pairs], geometric_mean)
     yield f"settle steps of the default over Algorithm 1's: {steps.value:.2f} ({steps.low:.2f} to {steps.high:.2f})"
@@ -174,12 +176,11 @@ def report(data: str, models: Sequence[str], file: RowFile, out: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", default="Digits", choices=["Digits", "MNIST"])
     parser.add_argument("--models", nargs="+", default=list(PAPER_LR), choices=list(PAPER_LR))
     parser.add_argument("--results", type=Path, default=Path("results/protocol.csv"))
     parser.add_argument("--out", type=Path, default=Path("runs/protocol"), help="folder of the runs")
     given = parser.parse_args()
-    report(given.data, given.models, RowFile(given.results, COLUMNS, KEY), given.out)
+    report(DATA, given.models, RowFile(given.results, COLUMNS, KEY), given.out)
 
 
 if __name__ == "__main__":

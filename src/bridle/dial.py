@@ -112,8 +112,8 @@ class Dial:
 
         Along each range every n-th part of what its points stand for has exactly one of them, in an order of its own:
         drawn one by one, a point of the grid would see twice as many images in one batch as in the next, and at times
-        none. A point stands for all that is nearest to it, and an end for as much beyond it, so that it sees as many
-        images as any other point: that many stand at the end itself.
+        none. A point stands for all that is nearest to it, and an end for as much beyond it as on its inner side, so
+        that it sees as many images as any other point: those that would lie beyond stand at the end itself.
         """
         cells = torch.rand(n, len(self.ranges), generator=generator, device=device).argsort(dim=0)
         return self._spread((cells + torch.rand(n, len(self.ranges), generator=generator, device=device)) / n)
