@@ -164,7 +164,7 @@ class Dialled(nn.Module, Generic[Module]):
                 _Change(
                     None if gain is None else torch.addmm(one, features, gain, alpha=_CALM),
                     None if scale is None else torch.addmm(one, features, scale),
-                    None if shift is None else (features, shift),
+                    None if shift is None else features @ shift,
                 )
             )
         return changes
@@ -179,12 +179,12 @@ class Dialled(nn.Module, Generic[Module]):
 
 
 class _Change(NamedTuple):
-    """``gain`` of a layer's inputs, (positions, inputs), ``scale`` of its outputs, (positions, outputs), and the
-    ``shift`` of them as two factors: features and what makes it out of these; None where the layer has none."""
+    """``gain`` of a layer's inputs, (positions, inputs), and ``scale`` and ``shift`` of its outputs, (positions,
+    outputs); None where the layer has none."""
 
     gain: Tensor | None
     scale: Tensor | None
-    shift: tuple[Tensor, Tensor] | None
+    shift: Tensor | None
 
 
 class _Turn:
@@ -228,12 +228,7 @@ class _Changing:
         _, scale, shift = self.turn.changes[self.number]
         if scale is not None:
             output = output * _fitted(scale, layer, output)
-        if shift is None:
-            return output
-        features, part = shift
-        if output.dim() == 2 and len(output) == len(features):
-            return torch.addmm(output, features, part)
-        return output + _fitted(features @ part, layer, output)
+        return output if shift is None else output + _fitted(shift, layer, output)
 
 
 def _fold(change: _Change, layer: nn.Module) -> None:
@@ -248,8 +243,7 @@ def _fold(change: _Change, layer: nn.Module) -> None:
             layer.bias.mul_(change.scale.squeeze(0))
     if change.shift is not None:
         assert layer.bias is not None
-        features, part = change.shift
-        layer.bias.add_((features @ part).squeeze(0))
+        layer.bias.add_(change.shift.squeeze(0))
 
 
 def _along_inputs(gain: Tensor, layer: nn.Module) -> Tensor:
