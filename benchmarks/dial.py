@@ -7,6 +7,7 @@ command goes on where it was.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import platform
@@ -23,7 +24,7 @@ import torch
 from bridle import models
 from bridle.data import BatchOrder, DataSet
 from bridle.dial import Dial
-from bridle.evaluation import marginal_kl, measure_split
+from bridle.evaluation import marginal_kl, measure_split, prior_holes
 from bridle.evaluation.marginal import marginal_refusal
 from bridle.models import Dialled, LatentModel
 from bridle.training import ClassSpec, Constraints, TrainConfig, train
@@ -40,8 +41,9 @@ KINDS = ("separate", "dial", "beta")
 
 class Row(NamedTuple):
     """What a model gives at a kappa, on 10,000 training images or all: ``rmse`` in pixel units, ``kl`` and
-    ``marginal`` KL in nats, the latter NaN where it was not asked for; ``multiplier`` of the relative constraint.
-    ``share``: of its steps that the model had been trained for."""
+    ``marginal`` KL in nats; ``holes``, the error of pictures from the prior over that of pictures from posteriors, as
+    :func:`bridle.evaluation.prior_holes` has it; ``multiplier`` of the relative constraint. NaN is what was not
+    measured. ``share``: of its steps that the model had been trained for."""
 
     kind: str
     seed: int
@@ -50,6 +52,7 @@ class Row(NamedTuple):
     rmse: float
     kl: float
     marginal: float
+    holes: float
     multiplier: float
 
 
@@ -73,6 +76,10 @@ class Task:
     def asked(self) -> list[float]:
         """The kappas, evenly in their logarithm, both ends included."""
         return [at["re"] for at in self.dial.along("re", self.kappas)]
+
+    def between(self) -> list[float]:
+        """The kappas half-way between those."""
+        return [at["re"] for at in self.dial.along("re", 2 * self.kappas - 1)[1::2]]
 
     def config(self, seed: int, re: float | str, steps: int) -> TrainConfig:
         preset = preset_for(self.model, PRESETS[self.data])
@@ -113,7 +120,7 @@ def dialled(task: Task, data: DataSet, seed: int) -> Iterator[Row]:
         model = load_dialled(folder.path)
         weights = torch.load(file, weights_only=True)["system"]
         model.load_state_dict({k.removeprefix("model."): v for k, v in weights.items() if k.startswith("model.")})
-        for kappa in task.asked():
+        for kappa in task.asked() + (task.between() if share == 1 else []):
             multiplier = multipliers.at({"re": kappa})[1][0].multiplier if share == 1 else math.nan
             yield measured(task, "dial", seed, share, kappa, model.at(kappa), multiplier, data)
 
@@ -162,11 +169,12 @@ def measured(
 ) -> Row:
     split = data.split("train")
     ended = measure_split(model, split, most=IMAGES)
-    whole = math.nan
-    wanted = share == 1 and kind != "beta" and task.marginal_samples > 0
-    if wanted and marginal_refusal(model, split) is None:
-        whole = marginal_kl(model, split, task.marginal_samples).marginal_kl
-    return Row(kind, seed, share, kappa, ended.rmse, ended.kl, whole, multiplier)
+    whole, holes = math.nan, None
+    if share == 1 and kind != "beta" and kappa in task.asked():
+        holes = prior_holes(model, split).ratio
+        if task.marginal_samples > 0 and marginal_refusal(model, split) is None:
+            whole = marginal_kl(model, split, task.marginal_samples).marginal_kl
+    return Row(kind, seed, share, kappa, ended.rmse, ended.kl, whole, math.nan if holes is None else holes, multiplier)
 
 
 def rows_of(task: Task, seeds: Sequence[int], kinds: Sequence[str]) -> list[Row]:
@@ -192,7 +200,7 @@ def rows_of(task: Task, seeds: Sequence[int], kinds: Sequence[str]) -> list[Row]
         if "separate" in kinds:
             made("separate", seed, lambda seed=seed: separate(task, data, seed), task.kappas)
         if "dial" in kinds:
-            made("dial", seed, lambda seed=seed: dialled(task, data, seed), 4 * task.kappas)
+            made("dial", seed, lambda seed=seed: dialled(task, data, seed), 5 * task.kappas - 1)
         if "beta" in kinds:
             own = {row.kappa: row.multiplier for row in rows if (row.kind, row.seed) == ("separate", seed)}
             ends = own[task.asked()[0]], own[task.asked()[-1]]
@@ -216,9 +224,9 @@ def table(task: Task, rows: Sequence[Row], seeds: Sequence[int]) -> Iterator[str
     by = {(row.kind, row.seed, row.kappa): row for row in rows if row.share == 1}
     yield (
         "| kappa | separate: RMSE/kappa, KL | dial: the same | KL at exactly kappa: separate, dial | difference "
-        "| marginal KL: separate, dial |"
+        "| marginal KL: separate, dial | holes: separate, dial |"
     )
-    yield "|---|---|---|---|---|---|"
+    yield "|---|---|---|---|---|---|---|"
     for kappa in task.asked():
         pairs = [(by["separate", seed, kappa], by["dial", seed, kappa]) for seed in seeds]
         exact = [[exact_kl(row, one.multiplier) for row in (one, other)] for one, other in pairs]
@@ -227,8 +235,36 @@ def table(task: Task, rows: Sequence[Row], seeds: Sequence[int]) -> Iterator[str
             f"| {statistics.mean(e[0] for e in exact):.2f}, {statistics.mean(e[1] for e in exact):.2f} "
             f"| {spread([100 * (e[1] / e[0] - 1) for e in exact])}% "
             f"| {statistics.mean(one.marginal for one, _ in pairs):.2f}, "
-            f"{statistics.mean(other.marginal for _, other in pairs):.2f} |"
+            f"{statistics.mean(other.marginal for _, other in pairs):.2f} "
+            f"| {statistics.mean(one.holes for one, _ in pairs):.2f}, "
+            f"{statistics.mean(other.holes for _, other in pairs):.2f} |"
         )
+
+
+def of_the_curve(task: Task, rows: Sequence[Row], seeds: Sequence[int]) -> Iterator[str]:
+    """How far off kappa the dial is, at the kappas of the table and between them, what its KL is there over separate
+    runs' (a polynomial of degree 4 through theirs, in both logarithms), and whether its curve is monotone."""
+    ends = [row for row in rows if row.kind == "dial" and row.share == 1]
+    off = {k: max(abs(r.rmse / k - 1) for r in ends if r.kappa == k) for k in task.asked() + task.between()}
+    most = {asked: max(off[k] for k in (task.asked() if asked else task.between())) for asked in (True, False)}
+    yield f"off kappa: at most {most[True]:.1%} at these kappas, {most[False]:.1%} half-way between them"
+    over: dict[bool, list[float]] = {True: [], False: []}
+    monotone = 0
+    for seed in seeds:
+        one = [row for row in rows if (row.kind, row.seed) == ("separate", seed)]
+        x = [math.log(row.kappa) for row in one]
+        fit = np.polyfit(x, [math.log(exact_kl(row, row.multiplier)) for row in one], deg=4)
+        own = sorted((row for row in ends if row.seed == seed), key=lambda row: row.kappa)
+        for row in own:
+            asked = row.kappa in task.asked()
+            over[asked].append(math.log(exact_kl(row, row.multiplier)) - float(np.polyval(fit, math.log(row.kappa))))
+        monotone += all(a.rmse < b.rmse and a.kl > b.kl for a, b in itertools.pairwise(own))
+    yield "KL over that curve, geometric mean: " + "; ".join(
+        f"{math.expm1(statistics.mean(over[asked])):+.1%} {where}"
+        for asked, where in ((True, "at these kappas"), (False, "between them"))
+    )
+    count = 2 * task.kappas - 1
+    yield f"error and KL are monotone in kappa over all {count} of these for {monotone} of {len(seeds)} seeds"
 
 
 def of(rows: Sequence[Row], kappa: float) -> str:
@@ -252,7 +288,7 @@ def against_beta(task: Task, rows: Sequence[Row], seeds: Sequence[int]) -> Itera
             over: list[float] = []
             off: list[float] = []
             for seed in seeds:
-                own = [r for r in rows if (r.kind, r.seed, r.share) == (kind, seed, share)]
+                own = [r for r in rows if (r.kind, r.seed, r.share) == (kind, seed, share) and r.kappa in task.asked()]
                 one = {r.kappa: exact_kl(r, r.multiplier) for r in rows if (r.kind, r.seed) == ("separate", seed)}
                 reached = [k for k in task.asked() if min(r.rmse for r in own) <= k <= max(r.rmse for r in own)]
                 over += [100 * (on_curve(own, kappa) / one[kappa] - 1) for kappa in reached]
@@ -285,8 +321,7 @@ def main() -> None:
     print(f"{', '.join(map(str, given.seeds))}; {platform.machine()}, torch {torch.__version__}; {date.today()}\n")
     if {"separate", "dial"} <= set(given.kinds):
         print(*table(task, rows, given.seeds), sep="\n")
-        worst = max(abs(row.rmse / row.kappa - 1) for row in rows if row.kind == "dial" and row.share == 1)
-        print(f"\nthe dial is at most {100 * worst:.1f}% off kappa")
+        print("", *of_the_curve(task, rows, given.seeds), sep="\n")
     if set(given.kinds) == set(KINDS):
         print("", *against_beta(task, rows, given.seeds), sep="\n")
 
