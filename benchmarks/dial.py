@@ -27,6 +27,7 @@ from bridle.dial import Dial
 from bridle.evaluation import marginal_kl, measure_split, prior_holes
 from bridle.evaluation.marginal import marginal_refusal
 from bridle.models import Dialled, LatentModel
+from bridle.reports.style import COLOURS, DASHES, FAINT, FONT, INK, MARKERS, logarithmic, new_figure, style
 from bridle.training import ClassSpec, Constraints, TrainConfig, train
 from bridle.training.build import build_data
 from bridle.training.folder import RunFolder
@@ -299,6 +300,45 @@ def against_beta(task: Task, rows: Sequence[Row], seeds: Sequence[int]) -> Itera
             yield f"| {share:g} | {kind} | {rate} | {statistics.mean(off):.1f}%, {max(off):.1f}% |"
 
 
+def draw(task: Task, rows: Sequence[Row], seeds: Sequence[int], path: Path) -> None:
+    """The curves of all seeds, and the KL at exactly kappa over that of separate runs; png."""
+    figure = new_figure(4)
+    curves, differences = figure.subplots(1, 2)
+    ends = {(kind, seed): sorted(_of(rows, kind, seed), key=lambda row: row.kappa) for kind in KINDS for seed in seeds}
+    for seed in seeds:
+        label = {kind: kind if seed == seeds[0] else None for kind in KINDS}
+        for line, kind in enumerate(KINDS):
+            own = ends[kind, seed]
+            points = [row.rmse for row in own], [row.kl for row in own]
+            if kind == "dial":
+                curves.plot(*points, color=COLOURS[line], linewidth=1.2, label=label[kind])
+            else:
+                curves.scatter(*points, color=COLOURS[line], marker=MARKERS[line], s=18, label=label[kind], zorder=2)
+        one = {row.kappa: row for row in ends["separate", seed]}
+        pairs = [(row.kappa, row, one[row.kappa]) for row in ends["dial", seed] if row.kappa in one]
+        over = [100 * (exact_kl(row, its.multiplier) / exact_kl(its, its.multiplier) - 1) for _, row, its in pairs]
+        differences.plot(
+            [kappa for kappa, _, _ in pairs], over, color=COLOURS[1], marker="o", markersize=4, linewidth=1
+        )
+    curves.set_xscale("log")
+    logarithmic(curves)
+    differences.set_xscale("log")
+    differences.axhline(0, color=FAINT, linewidth=0.8)
+    differences.axhline(3, color=FAINT, linewidth=0.8, linestyle=DASHES)
+    style(curves, "RMSE (pixel units)", "KL (nats per image)")
+    style(differences, "kappa (pixel units)", "KL at kappa over separate runs', %")
+    for axes in (curves, differences):
+        ticks = task.asked()[:: max(1, task.kappas // 5)]
+        axes.set_xticks(ticks, [f"{tick:.3g}" for tick in ticks])
+        axes.minorticks_off()
+    curves.legend(fontsize=FONT, frameon=False, labelcolor=INK)
+    figure.savefig(path, dpi=110, facecolor="white")
+
+
+def _of(rows: Sequence[Row], kind: str, seed: int) -> list[Row]:
+    return [row for row in rows if (row.kind, row.seed, row.share) == (kind, seed, 1)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default="Digits", choices=list(PRESETS))
@@ -324,6 +364,7 @@ def main() -> None:
         print("", *of_the_curve(task, rows, given.seeds), sep="\n")
     if set(given.kinds) == set(KINDS):
         print("", *against_beta(task, rows, given.seeds), sep="\n")
+        draw(task, rows, given.seeds, given.out / f"{task.data}-{task.model}.png")
 
 
 if __name__ == "__main__":
