@@ -20,9 +20,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from bridle import models
-from bridle.data import BatchOrder, DataSet
+from bridle.data import Batch, BatchOrder, DataSet, Split
 from bridle.dial import Dial
 from bridle.evaluation import marginal_kl, measure_split, prior_holes
 from bridle.evaluation.marginal import marginal_refusal
@@ -41,7 +42,7 @@ KINDS = ("separate", "dial", "beta")
 
 
 class Row(NamedTuple):
-    """What a model gives at a kappa, on 10,000 training images or all: ``rmse`` in pixel units, ``kl`` and
+    """What a model gives at a kappa, on some 10,000 training images: ``rmse`` in pixel units, ``kl`` and
     ``marginal`` KL in nats; ``holes``, the error of pictures from the prior over that of pictures from posteriors, as
     :func:`bridle.evaluation.prior_holes` has it; ``multiplier`` of the relative constraint. NaN is what was not
     measured. ``share``: of its steps that the model had been trained for."""
@@ -55,6 +56,24 @@ class Row(NamedTuple):
     marginal: float
     holes: float
     multiplier: float
+
+
+class Again:
+    """A split several times over, or once: with one z for each of the 1,437 images of Digits the error of a model is
+    known to 0.7% only."""
+
+    def __init__(self, split: Split, times: int) -> None:
+        self.split, self.times = split, max(1, times)
+        self.image_shape, self.context_shape, self.bin = split.image_shape, split.context_shape, split.bin
+
+    def __len__(self) -> int:
+        return self.times * len(self.split)
+
+    def batch(self, index: Tensor) -> Batch:
+        return self.split.batch(index % len(self.split))
+
+    def to(self, device: torch.device) -> Again:
+        return Again(self.split.to(device), self.times)
 
 
 @dataclass(frozen=True)
@@ -169,7 +188,7 @@ def measured(
     task: Task, kind: str, seed: int, share: float, kappa: float, model: LatentModel, multiplier: float, data: DataSet
 ) -> Row:
     split = data.split("train")
-    ended = measure_split(model, split, most=IMAGES)
+    ended = measure_split(model, Again(split, round(IMAGES / len(split))), most=IMAGES)
     whole, holes = math.nan, None
     if share == 1 and kind != "beta" and kappa in task.asked():
         holes = prior_holes(model, split).ratio

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
-from benchmarks.dial import Row, Task, exact_kl, of_the_curve, on_curve, table
+from benchmarks.dial import Again, Row, Task, exact_kl, of_the_curve, on_curve, table
+from bridle.data import Digits
 
 TASK = Task("Digits", "ConvVAE", 0.05, 0.2, 5, 100, 0, Path("unused"))
 
@@ -25,6 +27,15 @@ def row(kind: str, kappa: float, off: float = 1.0, over: float = 1.0) -> Row:
 def rows(off: float = 1.0, over: float = 1.0) -> list[Row]:
     dial = [row("dial", kappa, off, over) for kappa in TASK.asked() + TASK.between()]
     return [row("separate", kappa) for kappa in TASK.asked()] + dial
+
+
+def test_images_that_are_measured_again_are_the_same_ones() -> None:
+    split = Digits().split("train")
+    again = Again(split, 3)
+    assert len(again) == 3 * len(split)
+    index = torch.tensor([5, 7])
+    torch.testing.assert_close(again.batch(index + 2 * len(split)).x, split.batch(index).x)
+    assert len(Again(split, 0)) == len(split)
 
 
 def test_kappas_between_are_half_way_in_their_logarithm() -> None:
