@@ -297,7 +297,8 @@ def spread(values: Sequence[float]) -> str:
 
 
 def against_beta(task: Task, rows: Sequence[Row], seeds: Sequence[int]) -> Iterator[str]:
-    """How far the curves of the two are above the separate runs', and how far off the asked kappa they are."""
+    """How far the curves of the two are above the separate runs', and how far off the asked kappa they are: means, with
+    the standard deviation between seeds, and the greatest."""
     yield (
         "| share of the steps | model | KL over separate runs' at equal error: mean, greatest "
         "| off the asked kappa: mean, greatest |"
@@ -305,18 +306,21 @@ def against_beta(task: Task, rows: Sequence[Row], seeds: Sequence[int]) -> Itera
     yield "|---|---|---|---|"
     for share in (0.1, 0.2, 0.5, 1.0):
         for kind in ("dial", "beta"):
-            over: list[float] = []
-            off: list[float] = []
+            over: list[list[float]] = []
+            off: list[list[float]] = []
             for seed in seeds:
                 own = [r for r in rows if (r.kind, r.seed, r.share) == (kind, seed, share) and r.kappa in task.asked()]
                 one = {r.kappa: exact_kl(r, r.multiplier) for r in rows if (r.kind, r.seed) == ("separate", seed)}
                 reached = [k for k in task.asked() if min(r.rmse for r in own) <= k <= max(r.rmse for r in own)]
-                over += [100 * (on_curve(own, kappa) / one[kappa] - 1) for kappa in reached]
-                off += [100 * abs(r.rmse / r.kappa - 1) for r in own]
-            rate = (
-                f"{statistics.mean(over):+.1f}%, {max(over):+.1f}% ({len(over)} of {len(off)} kappas)" if over else "–"
-            )
-            yield f"| {share:g} | {kind} | {rate} | {statistics.mean(off):.1f}%, {max(off):.1f}% |"
+                over.append([100 * (on_curve(own, kappa) / one[kappa] - 1) for kappa in reached])
+                off.append([100 * abs(r.rmse / r.kappa - 1) for r in own])
+            known = [of_seed for of_seed in over if of_seed]
+            rate = "–"
+            if known:
+                count = f"{sum(map(len, known))} of {sum(map(len, off))} kappas"
+                rate = f"{spread([statistics.mean(o) for o in known])}%, {max(map(max, known)):+.1f}% ({count})"
+            far = spread([statistics.mean(o) for o in off]).removeprefix("+")
+            yield f"| {share:g} | {kind} | {rate} | {far}%, {max(map(max, off)):.1f}% |"
 
 
 def draw(task: Task, rows: Sequence[Row], seeds: Sequence[int], path: Path) -> None:
