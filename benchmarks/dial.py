@@ -34,7 +34,7 @@ from bridle.training.build import build_data
 from bridle.training.folder import RunFolder
 from bridle.training.load import load_dialled, load_run
 from bridle.training.presets import PresetName, preset_for
-from bridle.training.state import seed_step
+from bridle.training.state import device_for, seed_step
 
 PRESETS: dict[str, PresetName] = {"Digits": "tiny", "MNIST": "small", "CIFAR10": "small"}
 IMAGES = 10_000
@@ -111,8 +111,11 @@ class Task:
             batch=preset.batch,
             lr=preset.lr,
             seed=seed,
-            device="cpu",
         )
+
+    @property
+    def device(self) -> torch.device:
+        return device_for(self.config(0, self.least, 1))
 
     def folder(self, kind: str, seed: int, re: object) -> RunFolder:
         return RunFolder(self.out / f"{self.data}-{self.model}" / f"{kind},re={re},seed={seed}")
@@ -127,7 +130,7 @@ def separate(task: Task, data: DataSet, seed: int) -> Iterator[Row]:
     for kappa in task.asked():
         folder = task.folder("separate", seed, kappa)
         trained(task.config(seed, kappa, task.steps), folder, data)
-        model, (stand,) = load_run(folder.path).system.at()
+        model, (stand,) = load_run(folder.path, task.device).system.at()
         yield measured(task, "separate", seed, 1.0, kappa, model, stand.multiplier, data)
 
 
@@ -135,10 +138,10 @@ def dialled(task: Task, data: DataSet, seed: int) -> Iterator[Row]:
     ends = f"{task.least:g}to{task.greatest:g}"
     folder = task.folder("dial", seed, ends)
     trained(task.config(seed, f"{task.least:g}:{task.greatest:g}", 2 * task.steps), folder, data)
-    multipliers = load_run(folder.path).system
+    multipliers = load_run(folder.path, task.device).system
     for share, file in shares(folder):
-        model = load_dialled(folder.path)
-        weights = torch.load(file, weights_only=True)["system"]
+        model = load_dialled(folder.path, task.device)
+        weights = torch.load(file, weights_only=True, map_location=task.device)["system"]
         model.load_state_dict({k.removeprefix("model."): v for k, v in weights.items() if k.startswith("model.")})
         for kappa in task.asked() + (task.between() if share == 1 else []):
             multiplier = multipliers.at({"re": kappa})[1][0].multiplier if share == 1 else math.nan
@@ -155,11 +158,11 @@ def shares(folder: RunFolder) -> Iterator[tuple[float, Path]]:
 def beta_conditioned(task: Task, data: DataSet, seed: int, ends: tuple[float, float]) -> Iterator[Row]:
     """The same model on the same dial, whose multiplier is not learned: it falls evenly in its logarithm from one end
     of the range to the other, between those that the separate runs ended with (what nobody knows beforehand)."""
-    config, split = task.config(seed, task.least, 2 * task.steps), data.split("train")
+    config, split = task.config(seed, task.least, 2 * task.steps), data.split("train").to(task.device)
     torch.manual_seed(seed)
     inner: LatentModel = getattr(models, task.model)(split.image_shape, split.context_shape, **config.model.init_args)
     dial = task.dial
-    model = Dialled(inner, dial)
+    model = Dialled(inner, dial).to(task.device)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.lr, fused=True)
     order = BatchOrder(len(split), config.batch, seed)
     parts = {round(share * config.steps): share for share in (0.1, 0.2, 0.5, 1.0)}
@@ -167,8 +170,8 @@ def beta_conditioned(task: Task, data: DataSet, seed: int, ends: tuple[float, fl
         seed_step(seed, step)
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate(step)
-        x = split.batch(order.index(step)).x
-        position = dial.draw(len(x))
+        x = split.batch(order.index(step).to(task.device)).x
+        position = dial.draw(len(x)).to(task.device)
         out = model(position, x)
         multiplier = ends[0] * (ends[1] / ends[0]) ** position.squeeze(1)
         c = (x - out.x_hat).square().mean(dim=(1, 2, 3)) / dial.kappas(position)["re"].square() - 1
@@ -187,7 +190,7 @@ def beta_conditioned(task: Task, data: DataSet, seed: int, ends: tuple[float, fl
 def measured(
     task: Task, kind: str, seed: int, share: float, kappa: float, model: LatentModel, multiplier: float, data: DataSet
 ) -> Row:
-    split = data.split("train")
+    split = data.split("train").to(task.device)
     ended = measure_split(model, Again(split, round(IMAGES / len(split))), most=IMAGES)
     whole, holes = math.nan, None
     if share == 1 and kind != "beta" and kappa in task.asked():

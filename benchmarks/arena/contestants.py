@@ -75,7 +75,7 @@ class Ours(Contestant):
 
     def __init__(self, terms: Terms, rule: str | Rule | None = None, start: float = 1.0) -> None:
         bounds = {name: replace(bound, initial=start * bound.initial) for name, bound in terms.bounds.items()}
-        self.geco = GECO(bounds) if rule is None else GECO(bounds, rule=rule)
+        self.geco = (GECO(bounds) if rule is None else GECO(bounds, rule=rule)).to(terms.device)
         self.judge = Judge(self.geco, {term.name: term.limits for term in terms.terms})
 
     def loss(self, seen: Measured) -> Tensor:
@@ -105,7 +105,7 @@ class Fixed(Contestant):
     """
 
     def __init__(self, terms: Terms, multipliers: Sequence[float]) -> None:
-        fixed = torch.tensor(list(multipliers), dtype=torch.float32)
+        fixed = torch.tensor(list(multipliers), dtype=torch.float32, device=terms.device)
         self._multipliers = fixed
         infinite = fixed.isinf()
         if infinite.any():
@@ -206,7 +206,7 @@ class Cooper(Contestant):
         self.constraint = cooper.Constraint(
             constraint_type=cooper.ConstraintType.INEQUALITY, multiplier=self.multiplier
         )
-        weights = list(self.multiplier.parameters())
+        weights = list(self.multiplier.to(terms.device).parameters())
         if kp is None:
             self.optimizer: Any = torch.optim.SGD(weights, lr=rate, maximize=True)
         else:
@@ -245,9 +245,9 @@ class MDMM(Contestant):
             mdmm.MaxConstraint(lambda row=row: self.c[row], max=0.0, damping=damping) for row in range(len(self.c))
         ]
         self.parts = parts
-        self.lagrangian = mdmm.MDMM(parts)
+        self.lagrangian = mdmm.MDMM(parts).to(terms.device)
         self.optimizer = self.lagrangian.make_optimizer(
-            [nn.Parameter(torch.zeros(()))], optimizer=torch.optim.Adam, lr=rate
+            [nn.Parameter(torch.zeros((), device=terms.device))], optimizer=torch.optim.Adam, lr=rate
         )
 
     def loss(self, seen: Measured) -> Tensor:

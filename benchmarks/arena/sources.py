@@ -69,7 +69,7 @@ class InMemory(DataSet):
         return self._splits[name]
 
 
-SOURCES: dict[str, Callable[[], InMemory]] = {
+SOURCES: dict[str, Callable[[], DataSet]] = {
     "digits": lambda: InMemory(Digits()),
     "mnist14": lambda: InMemory(MNIST(), pool=2),
     "mnist28": lambda: InMemory(MNIST()),
@@ -77,12 +77,15 @@ SOURCES: dict[str, Callable[[], InMemory]] = {
     "cifar16": lambda: InMemory(CIFAR10(), pool=2),
     "digits-rotate": lambda: InMemory(MNISTRotate(base="Digits")),
     "digits-sum": lambda: InMemory(MNISTSum(base="Digits")),
+    "mnist": MNIST,
+    "cifar10": CIFAR10,
 }
-"""The data sets by name. MNIST and CIFAR-10 are looked for under ``BRIDLE_DATA``, as everywhere in Bridle."""
+"""The data sets by name; the last two are whole, for ``full_size.py``. MNIST and CIFAR-10 are looked for under
+``BRIDLE_DATA``, as everywhere in Bridle."""
 
 
 @cache
-def source(name: str) -> InMemory:
+def source(name: str) -> DataSet:
     """The data set of this name, read once in a process.
 
     Raises:

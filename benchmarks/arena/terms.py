@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.arena.problems import PROBLEMS, Problem
-from benchmarks.arena.sources import InMemory, source
+from benchmarks.arena.sources import source
 from bridle.classifiers import Classifier, default_classifier
 from bridle.constraints import CLA, CONSTRAINTS, FRE, ImageConstraint, Reconstruction
 from bridle.constraints.base import START
+from bridle.data import DataSet
 from bridle.geco import Constraint
 
-__all__ = ["Measured", "Terms", "Yardstick", "terms_of"]
+__all__ = ["Measured", "Terms", "Yardstick", "built", "terms_of"]
 
 _PREPARED_AT_ONCE = 256
 _PIXELWISE = ("re", "re_channel", "l1")
@@ -55,28 +56,31 @@ class Terms:
     """The constraints of a problem.
 
     Arguments:
-        terms: The constraints, prepared.
+        terms: The constraints, prepared, on the device.
         image_shape: Channels, height and width of the images.
+        device: Where measured values are.
 
     ``bounds``: a :class:`bridle.Constraint` for each by name, all of them relative upper bounds; and with an entry a
     row: ``bound``; ``price``, a share of which each multiplier starts at in Bridle; ``summed``, how many pixels the
     measured value is a mean of, 1 where it is no mean of pixels.
     """
 
-    def __init__(self, terms: list[ImageConstraint], image_shape: tuple[int, int, int]) -> None:
-        self.terms = terms
+    def __init__(
+        self, terms: list[ImageConstraint], image_shape: tuple[int, int, int], device: torch.device | str = "cpu"
+    ) -> None:
+        self.terms, self.device = terms, torch.device(device)
         self.bounds: dict[str, Constraint] = {term.name: term.bound(image_shape) for term in terms}
         self.sizes = [math.prod(bound.shape) for bound in self.bounds.values()]
-        self.bound = torch.cat([bound.sides()[0][1] for bound in self.bounds.values()])
+        self.bound = torch.cat([bound.sides()[0][1] for bound in self.bounds.values()]).to(self.device)
         self.price = self._spread([bound.initial / START for bound in self.bounds.values()])
         pixels = math.prod(image_shape)
         self.summed = self._spread(
             [pixels / size if term.name in _PIXELWISE else 1.0 for term, size in zip(terms, self.sizes, strict=True)]
         )
         self.yardstick = Yardstick(
-            self._spread([term.kappa for term in terms]).double().numpy(),
-            self.bound.double().numpy(),
-            self._spread([float(term.lower) for term in terms]).bool().numpy(),
+            self._spread([term.kappa for term in terms]).double().cpu().numpy(),
+            self.bound.double().cpu().numpy(),
+            self._spread([float(term.lower) for term in terms]).bool().cpu().numpy(),
             self._in_kappa_units,
         )
 
@@ -87,7 +91,8 @@ class Terms:
         return Measured(r.kl.mean(), values, flat / self.bound - 1)
 
     def _spread(self, numbers: list[float]) -> Tensor:
-        return torch.tensor([n for n, size in zip(numbers, self.sizes, strict=True) for _ in range(size)])
+        spread = [n for n, size in zip(numbers, self.sizes, strict=True) for _ in range(size)]
+        return torch.tensor(spread, device=self.device)
 
     def _in_kappa_units(self, measured: NDArray[np.float64]) -> NDArray[np.float64]:
         parts = torch.from_numpy(measured).split(self.sizes, dim=-1)
@@ -98,22 +103,32 @@ class Terms:
 
 @cache
 def terms_of(name: str) -> Terms:
-    """The constraints of a problem, built once in a process. The classifier that FRE and CLA look through is trained
-    when it is first needed and kept in Bridle's cache folder.
+    """The constraints of one of the problems, built once in a process.
 
     Arguments:
         name: The problem's.
     """
-    problem = PROBLEMS[name]
+    return built(PROBLEMS[name])
+
+
+def built(problem: Problem, device: torch.device | str = "cpu") -> Terms:
+    """The constraints of a problem. The classifier that FRE and CLA look through is trained when it is first needed and
+    kept in Bridle's cache folder.
+
+    Arguments:
+        problem: One of the problems, or another.
+        device: Where its model is.
+    """
     data = source(problem.data)
-    split = data.split("train")
-    terms = [_term(name, kappa, problem, data) for name, kappa in problem.constraints.items()]
+    split = data.split("train").to(torch.device(device))
+    terms = [_term(name, kappa, data).to(device) for name, kappa in problem.constraints.items()]
     for term in terms:
-        term.prepare(split.batch(part).x for part in torch.arange(len(split)).split(_PREPARED_AT_ONCE))
-    return Terms(terms, split.image_shape)
+        index = torch.arange(len(split), device=device)
+        term.prepare(split.batch(part).x for part in index.split(_PREPARED_AT_ONCE))
+    return Terms(terms, split.image_shape, device)
 
 
-def _term(name: str, kappa: float, problem: Problem, data: InMemory) -> ImageConstraint:
+def _term(name: str, kappa: float, data: DataSet) -> ImageConstraint:
     shape = data.split("train").image_shape
 
     def network() -> Classifier:

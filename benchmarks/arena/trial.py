@@ -25,7 +25,9 @@ __all__ = ["run"]
 _CLIP = TrainConfig().clip
 
 
-def run(problem: Problem, enter: Callable[[Terms], Contestant], seed: int, steps: int) -> Trajectory:
+def run(
+    problem: Problem, enter: Callable[[Terms], Contestant], seed: int, steps: int, terms: Terms | None = None
+) -> Trajectory:
     """Trains a problem's model with a contestant's multipliers: Adam at a constant learning rate, gradients clipped as
     Bridle clips them by default.
 
@@ -37,22 +39,24 @@ def run(problem: Problem, enter: Callable[[Terms], Contestant], seed: int, steps
         enter: Makes the contestant.
         seed: Any whole number.
         steps: A multiple of ten.
+        terms: The problem's constraints, on the device on which it is trained; those of :func:`terms_of` if not given.
     """
-    split, terms = source(problem.data).split("train"), terms_of(problem.name)
+    terms = terms or terms_of(problem.name)
+    split = source(problem.data).split("train").to(terms.device)
     torch.manual_seed(seed)
     model: LatentModel = getattr(models, problem.model)(split.image_shape, split.context_shape, **problem.settings)
-    weights = list(model.parameters())
+    weights = list(model.to(terms.device).parameters())
     optimizer = torch.optim.Adam(weights, lr=problem.lr, fused=True)
     order = BatchOrder(len(split), problem.batch, seed)
     contestant = enter(terms)
     rows = len(terms.bound)
     # Loss, rate, values and multipliers of every step, on the device: the host reads them every hundred steps.
-    record = torch.full((steps, 2 + 2 * rows), torch.nan)
+    record = torch.full((steps, 2 + 2 * rows), torch.nan, device=terms.device)
     states: list[str] = []
     began = time.process_time()
     torch.manual_seed(seed + 1)  # no contestant draws anything, so that all see the same noise
     for step in range(steps):
-        batch = split.batch(order.index(step))
+        batch = split.batch(order.index(step).to(terms.device))
         out = model(batch.x, batch.context)
         seen = terms.measure(Reconstruction(batch.x, out.x_hat, out.kl, batch.label))
         loss = contestant.loss(seen)
@@ -67,7 +71,7 @@ def run(problem: Problem, enter: Callable[[Terms], Contestant], seed: int, steps
             if not bool(record[step, : 2 + rows].isfinite().all()):
                 break
     seconds = time.process_time() - began
-    return _trajectory(record.numpy(), rows, states, seconds)
+    return _trajectory(record.cpu().numpy(), rows, states, seconds)
 
 
 def _write(row: Tensor, *numbers: Tensor) -> None:
