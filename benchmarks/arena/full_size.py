@@ -1,11 +1,12 @@
-"""The arena's MNIST and CIFAR-10 problems with whole images, all of them, and models and steps of the preset "small".
+"""The arena's MNIST and CIFAR-10 problems with whole images, all of them, and models of the preset "small".
 
     python -m benchmarks.arena.full_size --workers 16 --device cuda
 
-It is for a GPU: on two cores it takes days. There is no budget, since nothing is tuned here: a run is as long as its
-preset says, and has to be settled by its end. Nor is there an oracle; ``fixed`` is the same training with the
-multipliers that ours ended with on that seed, from its first step to its last: the rate to compare with. Peers have
-the settings of the final. A row is in the CSV as soon as its run is finished; the same command goes on where it was.
+It is for a GPU: on two cores it takes days. There is no budget, since nothing is tuned here: a run is about twice as
+long as the arena's longest budget, and has to be settled by its end. Nor is there an oracle; ``fixed`` is the same
+training with the multipliers that ours ended with on that seed, from its first step to its last: the rate to compare
+with. Peers have the settings of the final. A row is in the CSV as soon as its run is finished; the same command goes on
+where it was.
 """
 
 from __future__ import annotations
@@ -50,6 +51,12 @@ PEERS: dict[str, Setting] = {
 Array = NDArray[np.float64]
 
 ENTERED = ("bridle", *PEERS, "fixed")
+ORDER = (("bridle", 0), ("algorithm1", 0), ("fixed", 0), ("bridle", 1), ("mdmm", 0), ("bridle", 2), ("softplus", 0))
+"""What is run first, in case that time is short: contestants and seeds."""
+
+STEPS = {"ConvVAE": 10_000, "NVPVAE": 10_000, "ConvDRAW": 4_000}
+"""Steps at the learning rate 1e-3; at 3e-4 twice as many."""
+
 SLACK = 1e-3
 """Shares of its price below which a final multiplier says that its constraint is slack, as for the oracle."""
 
@@ -76,7 +83,8 @@ COLUMNS = (
 
 
 class FullSize(Problem):
-    """A problem of the arena with the whole data set, and the settings of the preset "small"."""
+    """A problem of the arena with the whole data set; the model, and the batch where the problem states none, are those
+    of the preset "small"."""
 
     @property
     def preset(self) -> Preset:
@@ -92,7 +100,7 @@ class FullSize(Problem):
 
     @property
     def steps(self) -> int:
-        return self.preset.steps
+        return STEPS[self.model] * (2 if self.lr < 1e-3 else 1)
 
 
 FULL_SIZE: dict[str, FullSize] = {
@@ -106,7 +114,7 @@ FULL_SIZE: dict[str, FullSize] = {
 
 @dataclass(frozen=True)
 class Job:
-    """A run to be made; ``times``: its steps over the preset's."""
+    """A run to be made; ``times``: its steps over the problem's."""
 
     problem: str
     contestant: str
@@ -122,16 +130,13 @@ class Job:
         return (self.problem, self.contestant, str(self.seed), str(self.steps))
 
 
-def jobs(seeds: int, times: float) -> Iterator[Job]:
-    """What is to be run, in this order: ours on the first seed, what it is compared with there, ours on further
-    seeds."""
-    for contestant in ENTERED:
-        for name, problem in FULL_SIZE.items():
-            if contestant != "fixed" or problem.kind == "feasible":
-                yield Job(name, contestant, 0, times)
-    for seed in range(1, seeds):
-        for name in FULL_SIZE:
-            yield Job(name, "bridle", seed, times)
+def jobs(times: float) -> Iterator[Job]:
+    """What is to be run, the longest runs of each contestant first."""
+    names = sorted(FULL_SIZE, key=lambda name: (FULL_SIZE[name].model != "ConvDRAW", -FULL_SIZE[name].steps))
+    for contestant, seed in ORDER:
+        for name in names:
+            if contestant != "fixed" or FULL_SIZE[name].kind == "feasible":
+                yield Job(name, contestant, seed, times)
 
 
 @cache
@@ -274,8 +279,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", type=int, default=1, help="processes")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--seeds", type=int, default=3, help="seeds of ours; all else has the first")
-    parser.add_argument("--times", type=float, default=1.0, help="how many times the preset's steps")
+    parser.add_argument("--times", type=float, default=1.0, help="how many times the steps, to try it out")
     parser.add_argument("--only", default="*", help="PROBLEM/CONTESTANT, such as 'mnist-*/bridle'")
     parser.add_argument("--limit-minutes", type=float, help="begin nothing new after so many")
     parser.add_argument("--results", type=Path, default=Path("results/arena/full_size.csv"))
@@ -285,7 +289,7 @@ def main() -> None:
     have = file.read()
     todo = [
         (" ".join(job.key), partial(do, job, file, given.out, given.device))
-        for job in jobs(given.seeds, given.times)
+        for job in jobs(given.times)
         if job.key not in have and fnmatchcase(f"{job.problem}/{job.contestant}", given.only)
     ]
     left = run_all(todo, given.workers, given.limit_minutes) if todo else 0
