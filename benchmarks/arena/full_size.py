@@ -215,11 +215,12 @@ def paid(row: Row, fixed: Row) -> float:
 def table(rows: Sequence[Row]) -> Iterator[str]:
     """Each problem's first seed, then what can be said of each contestant, with intervals of 95%."""
     by = {(row["contestant"], row["problem"], row["seed"]): row for row in rows}
-    yield f"| problem | steps | {' | '.join(ENTERED)} |"
-    yield "|---|---|" + "---|" * len(ENTERED)
+    entered = [name for name in ENTERED if any(row["contestant"] == name for row in rows)]
+    yield f"| problem | steps | {' | '.join(entered)} |"
+    yield "|---|---|" + "---|" * len(entered)
     for name, problem in FULL_SIZE.items():
         cells = []
-        for contestant in ENTERED:
+        for contestant in entered:
             own = [row for (c, p, _), row in by.items() if (c, p) == (contestant, name)]
             cells.append("; ".join(told(row, by.get(("fixed", name, row["seed"]))) for row in own))
         yield f"| {name} | {problem.steps:,} | {' | '.join(cells)} |"
@@ -229,10 +230,8 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
         "| rate over fixed: median, 95th percentile |"
     )
     yield "|---|---|---|---|---|---|"
-    for contestant in ENTERED:
+    for contestant in entered:
         own = [row for row in rows if row["contestant"] == contestant]
-        if not own:
-            continue
         success = wilson(sum(row["success"] == "1" for row in own), len(own))
         off = [
             float(row["accuracy"]) for row in own if row["kind"] == "feasible" and row["accuracy"] not in ("", "nan")
@@ -257,6 +256,8 @@ def told(row: Row, fixed: Row | None) -> str:
     """A run in a cell: when it settled, how far off kappa it ended, its KL, and its rate over that of ``fixed``."""
     if row["status"] != "ok":
         return "failed"
+    if row["finite"] != "1":
+        return "not finite"
     if row["kind"] != "feasible":
         return f"{row['state'] or 'says nothing'}, KL {float(row['kl']):.3g}"
     settled = f"{int(row['settled']):,}" if row["settled"] else "never"
