@@ -45,11 +45,18 @@ def test_shares_are_those_of_linear_interpolation(dial: Dial) -> None:
     torch.testing.assert_close(dial.shares(grid), torch.eye(dial.size))
 
 
-def reached(dial: Dial, shares: Tensor) -> Tensor:
-    """How far along a range such shares of the images lie, where every point of it has as many: half a distance between
-    two points beyond each end is the end itself."""
+def reached(dial: Dial, shares: Tensor, similarity: bool = False) -> Tensor:
+    """How far along a range such shares of the images lie: what is within half a distance between two points beyond the
+    loose end, or within a whole one beyond the tight end, is the end itself."""
     distance = 1 / (dial.points - 1)
-    return (-distance / 2 + shares * (1 + distance)).clamp(0, 1)
+    before = distance / 2 if similarity else distance
+    return (-before + shares * (1 + 1.5 * distance)).clamp(0, 1)
+
+
+def stands_for(dial: Dial) -> Tensor:
+    """The share of the images that each point has: the tight end as much again as it has on its inner side."""
+    along = torch.tensor([1.5] + [1.0] * (dial.points - 1)) / (dial.points + 0.5)
+    return torch.cartesian_prod(*[along] * len(dial.ranges)).view(dial.size, -1).prod(dim=1)
 
 
 @DIALS
@@ -73,15 +80,21 @@ def test_even_positions_are_all_over_the_dial(dial: Dial) -> None:
     torch.testing.assert_close(first, reached(dial, (torch.arange(64) + 0.5) / 64))
     for coordinate in others:
         assert (coordinate * 64).floor().unique().numel() > 40
-    weights = dial.shares(position).sum(dim=0) * dial.size / 64
-    assert bool((weights > 0.7).all()) and bool((weights < 1.3).all())
+    over = dial.shares(position).mean(dim=0) / stands_for(dial)
+    assert bool((over > 0.7).all()) and bool((over < 1.3).all())
 
 
 @DIALS
-def test_every_point_has_as_many_images(dial: Dial) -> None:
+def test_every_point_has_as_many_images_but_for_the_tight_end(dial: Dial) -> None:
     position = torch.cat([dial.draw(64, torch.Generator().manual_seed(seed)) for seed in range(200)])
-    weights = dial.shares(position).mean(dim=0)
-    torch.testing.assert_close(weights, torch.full_like(weights, 1 / dial.size), rtol=0.1, atol=0)
+    torch.testing.assert_close(dial.shares(position).mean(dim=0), stands_for(dial), rtol=0.1, atol=0)
+
+
+def test_the_tight_end_of_a_similarity_is_its_greatest() -> None:
+    dial = Dial({"pncc": (0.3, 0.9)}, points=5, similarities=["pncc"])
+    position = dial.even(64)
+    torch.testing.assert_close(position.squeeze(1), reached(dial, (torch.arange(64) + 0.5) / 64, similarity=True))
+    torch.testing.assert_close(dial.shares(position).mean(dim=0), stands_for(ONE).flip(0), rtol=0.1, atol=0)
 
 
 @DIALS
@@ -100,8 +113,9 @@ def test_what_is_kept_of_even_positions_is_what_it_would_be(dial: Dial) -> None:
 def test_positions_are_uniform_within_their_part_and_ranges_are_independent() -> None:
     position = torch.cat([TWO.draw(8, torch.Generator().manual_seed(seed)) for seed in range(500)])
     distance = 1 / (TWO.points - 1)
-    part = (position + distance / 2) / (1 + distance) * 8
-    whole = (part.floor() > distance / 2 / (1 + distance) * 8) & (part.ceil() < (1 - distance / 2 / (1 + distance)) * 8)
+    length = 1 + 1.5 * distance
+    part = (position + distance) / length * 8
+    whole = (part.floor() > distance / length * 8) & (part.ceil() < (1 - distance / 2 / length) * 8)
     within = part[whole] % 1  # of the parts that do not reach beyond an end
     assert within.mean().item() == pytest.approx(0.5, abs=0.02)
     assert within.var().item() == pytest.approx(1 / 12, abs=0.005)

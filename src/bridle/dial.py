@@ -28,6 +28,10 @@ _ROUNDING = 1e-6
 # fails.
 HASTE = 6.0
 
+# How much an end stands for beyond itself, in distances of two points. With as much at the tight end as at the loose
+# one NVPVAE's tightest error on Digits ended 2.4 and 3.3% above its kappa on two of three seeds; so it is within 1%.
+_BEYOND_TIGHT, _BEYOND_LOOSE = 1.0, 0.5
+
 
 class Dial:
     """Ranges of kappa, one a constraint, and a grid of points over them.
@@ -112,8 +116,9 @@ class Dial:
 
         Along each range every n-th part of what its points stand for has exactly one of them, in an order of its own:
         drawn one by one, a point of the grid would see twice as many images in one batch as in the next, and at times
-        none. A point stands for all that is nearest to it, and an end for as much beyond it as on its inner side, so
-        that it sees as many images as any other point: those that would lie beyond stand at the end itself.
+        none. A point stands for all that is nearest to it, and an end for something beyond it: the loose end for as
+        much as on its inner side, so that it sees as many images as any other point, the tight end, which is the last
+        to be met, for twice as much. The images that would lie beyond stand at the end itself.
         """
         cells = torch.rand(n, len(self.ranges), generator=generator, device=device).argsort(dim=0)
         return self._spread((cells + torch.rand(n, len(self.ranges), generator=generator, device=device)) / n)
@@ -141,9 +146,11 @@ class Dial:
         return position
 
     def _spread(self, uniform: Tensor) -> Tensor:
-        """Numbers all over [0, 1] as coordinates of which each point of a range has as many."""
-        beyond = 0.5 / (self.points - 1)
-        return (uniform * (1 + 2 * beyond) - beyond).clamp(0, 1)
+        """Numbers all over [0, 1], one for each range, as coordinates of which the ends have what lies beyond them."""
+        tight, loose = _BEYOND_TIGHT / (self.points - 1), _BEYOND_LOOSE / (self.points - 1)
+        before = [loose if name in self._similarities else tight for name in self.ranges]
+        reached = (uniform * (1 + tight + loose)).unbind(dim=1)
+        return torch.stack([u - b for u, b in zip(reached, before, strict=True)], dim=1).clamp(0, 1)
 
     def features(self, position: Tensor) -> Tensor:
         """What a function over the dial is made of, for positions ``(n, ranges)``: their coordinates, from -1 to 1, and
