@@ -140,6 +140,24 @@ def test_the_verdict_is_taken_back() -> None:
     assert verdicts[1199].state == "cannot be met" and verdicts[-1].state == "settled"
 
 
+def test_the_verdict_is_taken_back_when_the_value_falls_after_all() -> None:
+    """Slow to learn at first, then on its way to its bound, by a multiplier that no longer grows: as a rule that waits
+    while the value falls leaves it."""
+
+    def value(step: int) -> float:
+        return 1 + 7 * (1 + max(0, step - 3000) / 1500) ** -1.5
+
+    geco = GECO({"a": Constraint(upper=1.0, bounds=None)}, rule=rising(0.01))
+    judge = Judge(geco)
+    before = go_on(geco, judge, value, range(3000))
+    assert before[-1].state == "cannot be met"
+    geco.rule = rising(0.0)
+    after = go_on(geco, judge, value, range(3000, 12_000))
+    states = [v.state for v in after]
+    back = states.index("approaching")
+    assert back < 4000 and set(states[:back]) == {"cannot be met"} and set(states[back:]) == {"approaching"}
+
+
 def test_a_vector_is_as_far_as_its_worst_element() -> None:
     def value(step: int) -> torch.Tensor:
         return torch.tensor([1.0, 0.5, 2.0 if step < 300 else 1.0])

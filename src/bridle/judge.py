@@ -35,6 +35,7 @@ _SLACK_SHARE, _NOTHING = 0.01, 0.05
 # passed. It fails if at the pace of the trial, in powers of the time, the bound would not be met in ten times the
 # training so far. Two failures in a row are enough. It does not fail while next to nothing is paid, unless no
 # multiplier is left to try: a model that makes no use of its latents may come to, after thousands of steps at no rate.
+# And failures are forgotten as soon as the pace since the last one would do: a model may learn slowly at first.
 _GROWTH = math.log(4)
 _TRIAL_STEPS, _TRIAL_SHARE = 400, 0.25
 _HORIZON = math.log(10)
@@ -142,14 +143,15 @@ class Judge(nn.Module):
         patience = (_TRIAL_SHARE * state["trial_step"]).clamp_min(_TRIAL_STEPS)
         at_limit = log_multiplier >= geco.settings.log_greatest
         grown = (log_multiplier - state["trial_log_multiplier"] >= _GROWTH) | at_limit
-        over = begun & grown & (now - state["trial_step"] >= patience)
+        waited = begun & (now - state["trial_step"] >= patience)
+        over = waited & grown
         # What falls like a power of the time, as errors do while a model learns, falls evenly in these logarithms.
         left, middle = c.log1p(), _BLOCK * _BLOCKS / 2
         passed = ((now - middle) / (state["trial_step"] - middle).clamp_min(1)).log()
         hopeless = left * passed > (state["trial_left"] - left) * _HORIZON
         hopeless &= (objective.abs() > _NOTHING) | at_limit
-        failed = torch.where(over, torch.where(hopeless, state["failed"] + 1, 0), state["failed"])
-        failed = torch.where(begun, failed, 0)
+        # What comes nearer at a sufficient pace is not hopeless, however much the multiplier was raised before.
+        failed = torch.where(begun & ~(waited & ~hopeless), state["failed"] + (over & hopeless), 0)
         anew = over | (violated & ~begun)
 
         code = torch.where(violated & (failed >= _FAILURES), _CANNOT, _APPROACHING)
