@@ -141,8 +141,8 @@ def test_the_verdict_is_taken_back() -> None:
 
 
 def test_the_verdict_is_taken_back_when_the_value_falls_after_all() -> None:
-    """Slow to learn at first, then on its way to its bound by a multiplier that no longer grows: a rule that waits while
-    the value falls leaves it where it is."""
+    """Slow to learn at first, then on its way to its bound by a multiplier that no longer grows, since a rule may wait
+    while the value falls."""
     geco, judge, verdicts = watch(lambda step: 8.0, 1000, rate=0.01)
     at = len(verdicts)
     while verdicts[-1].state != "cannot be met":
