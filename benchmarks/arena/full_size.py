@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from benchmarks.arena.contestants import CONTESTANTS, Contestant, Fixed, Setting
 from benchmarks.arena.intervals import bootstrap, geometric_mean, wilson
-from benchmarks.arena.oracle import trained_at
+from benchmarks.arena.oracle import SLACK, trained_at
 from benchmarks.arena.pool import run_all
 from benchmarks.arena.problems import PROBLEMS, Problem
 from benchmarks.arena.rows import Row, RowFile
@@ -56,9 +56,6 @@ ORDER = (("bridle", 0), ("algorithm1", 0), ("fixed", 0), ("bridle", 1), ("mdmm",
 
 STEPS = {"ConvVAE": 10_000, "NVPVAE": 10_000, "ConvDRAW": 4_000}
 """Steps at the learning rate 1e-3; at 3e-4 twice as many."""
-
-SLACK = 1e-3
-"""Shares of its price below which a final multiplier says that its constraint is slack, as for the oracle."""
 
 KEY = ("problem", "contestant", "seed", "steps")
 COLUMNS = (

@@ -15,7 +15,7 @@ from benchmarks.arena.terms import Yardstick
 from benchmarks.arena.trajectory import Trajectory
 from bridle.errors import TrainingError
 
-__all__ = ["OFF", "Found", "Oracle", "active", "consult", "search", "trained_at"]
+__all__ = ["OFF", "SLACK", "Found", "Oracle", "active", "consult", "search", "trained_at"]
 
 CLOSE = 0.01
 """How far from kappa, in kappa's units and as a share of it, the oracle's own end may lie."""
