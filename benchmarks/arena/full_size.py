@@ -58,25 +58,7 @@ STEPS = {"ConvVAE": 10_000, "NVPVAE": 10_000, "ConvDRAW": 4_000}
 """Steps at the learning rate 1e-3; at 3e-4 twice as many."""
 
 KEY = ("problem", "contestant", "seed", "steps")
-COLUMNS = (
-    *KEY,
-    "kind",
-    "success",
-    "settled",
-    "finite",
-    "accuracy",
-    "value",
-    "within",
-    "kl",
-    "c",
-    "multipliers",
-    "overshoot",
-    "state",
-    "alarms",
-    "device",
-    "seconds",
-    "status",
-)
+COLUMNS = (*KEY, "kind", "success", *Score._fields, "multipliers", "device", "seconds", "status")
 
 
 class FullSize(Problem):
@@ -164,9 +146,7 @@ def do(job: Job, file: RowFile, out: Path, device: str) -> str:
     trajectory.save(out / ",".join((job.problem, job.contestant, f"seed{job.seed}.npz")))
     multipliers = trajectory.multipliers[-20:].astype(np.float64).mean(axis=0)
     score = scored(trajectory, terms, problem, multipliers)
-    cells = score._asdict()
-    row |= {name: cells[name] for name in COLUMNS if name in cells}
-    row |= {
+    row |= score._asdict() | {
         "success": score.success(problem.kind, job.steps),
         "c": ";".join(f"{c:.6g}" for c in score.c),
         "multipliers": ";".join(f"{multiplier:.6g}" for multiplier in multipliers),
