@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cache, partial
@@ -175,6 +175,16 @@ def _ended(job: Job, terms: Terms, file: RowFile) -> list[float]:
     return trained_at(np.where(ended >= SLACK * price, ended, 0.0), price).tolist()
 
 
+def without_ours(todo: Sequence[Job], have: Container[tuple[str, ...]]) -> str | None:
+    """A problem whose ``fixed`` would wait for a run of ours that is neither there nor to be made; None if all is
+    well."""
+    made = {job.key for job in todo}
+    for job in todo:
+        if job.contestant == "fixed" and (key := replace(job, contestant="bridle").key) not in made and key not in have:
+            return job.problem
+    return None
+
+
 def numbers(cell: str) -> list[float]:
     """The numbers of a cell."""
     return [float(number) for number in cell.split(";")]
@@ -195,12 +205,13 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
     entered = [name for name in ENTERED if any(row["contestant"] == name for row in rows)]
     yield f"| problem | steps | {' | '.join(entered)} |"
     yield "|---|---|" + "---|" * len(entered)
-    for name, problem in FULL_SIZE.items():
+    for name in FULL_SIZE:
+        steps = next((f"{int(row['steps']):,}" for row in rows if row["problem"] == name), "")
         cells = []
         for contestant in entered:
             own = [row for (c, p, _), row in by.items() if (c, p) == (contestant, name)]
             cells.append("; ".join(told(row, by.get(("fixed", name, row["seed"]))) for row in own))
-        yield f"| {name} | {problem.steps:,} | {' | '.join(cells)} |"
+        yield f"| {name} | {steps} | {' | '.join(cells)} |"
     yield ""
     yield (
         "| contestant | seeds | success | off kappa: median, 95th percentile | settle steps over ours "
@@ -221,11 +232,11 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
                 ratios.append(settle_steps(row) / settle_steps(ours))
             if fixed is not None and row["within"] == "1" and fixed["within"] == "1":
                 over.append(paid(row, fixed) / paid(fixed, fixed) - 1)
-        steps = bootstrap(ratios, geometric_mean)
+        ratio = bootstrap(ratios, geometric_mean)
         yield (
             f"| {contestant} | {len({row['seed'] for row in own})} | {success.value * len(own):.0f} of {len(own)} "
-            f"({success.low:.0%} to {success.high:.0%}) | {_quantiles(off)} | {steps.value:.2f} ({steps.low:.2f} to "
-            f"{steps.high:.2f}) | {_quantiles(over)} ({len(over)} runs) |"
+            f"({success.low:.0%} to {success.high:.0%}) | {_quantiles(off)} | {ratio.value:.2f} ({ratio.low:.2f} to "
+            f"{ratio.high:.2f}) | {_quantiles(over)} ({len(over)} runs) |"
         )
 
 
@@ -264,14 +275,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/full_size"), help="folder of the trajectories")
     given = parser.parse_args()
     file = RowFile(given.results, COLUMNS, KEY)
-    have = file.read()
-    todo = [
-        (" ".join(job.key), partial(do, job, file, given.out, given.device))
-        for job in jobs(given.times)
-        if job.key not in have and fnmatchcase(f"{job.problem}/{job.contestant}", given.only)
-    ]
-    left = run_all(todo, given.workers, given.limit_minutes) if todo else 0
-    print(*table(list(file.read().values())), sep="\n")
+    have, every = file.read(), list(jobs(given.times))
+    todo = [job for job in every if job.key not in have and fnmatchcase(f"{job.problem}/{job.contestant}", given.only)]
+    if waiting := without_ours(todo, have):
+        parser.error(f"{waiting} needs the multipliers that ours ended with: let --only choose {waiting}/bridle too")
+    tasks = [(" ".join(job.key), partial(do, job, file, given.out, given.device)) for job in todo]
+    left = run_all(tasks, given.workers, given.limit_minutes) if tasks else 0
+    rows = file.read()
+    print(*table([rows[job.key] for job in every if job.key in rows]), sep="\n")
     if left:
         print(f"\n{left} left: the same command goes on")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.arena import full_size
-from benchmarks.arena.full_size import COLUMNS, FULL_SIZE, KEY, FullSize, Job, do, jobs, numbers, table
+from benchmarks.arena.full_size import COLUMNS, FULL_SIZE, KEY, FullSize, Job, do, jobs, numbers, table, without_ours
 from benchmarks.arena.problems import PROBLEMS
 from benchmarks.arena.rows import RowFile
 
@@ -46,12 +46,20 @@ def test_what_others_wait_for_comes_first_and_rates_are_compared_where_kappa_can
     assert fixed == {name for name, problem in FULL_SIZE.items() if problem.kind == "feasible"}
 
 
+def test_nothing_waits_for_a_run_that_nobody_makes() -> None:
+    todo = list(jobs(1.0))
+    assert without_ours(todo, {}) is None
+    fixed = [job for job in todo if job.contestant == "fixed"]
+    assert without_ours(fixed, {}) == fixed[0].problem
+    assert without_ours(fixed, {job.key for job in todo if job.contestant == "bridle"}) is None
+
+
 def test_the_rate_to_compare_with_is_that_of_the_multipliers_that_ours_ended_with(
     file: RowFile, tmp_path: Path
 ) -> None:
     for contestant in ("bridle", "fixed", "algorithm1"):
         job = Job("few", contestant, 0, times=0.02)
-        assert "s" in do(job, file, tmp_path, "cpu")
+        assert do(job, file, tmp_path, "cpu").startswith("settled ")
         assert (tmp_path / f"few,{contestant},seed0.npz").exists()
     ours, fixed, paper = file.read().values()
     assert [row["status"] for row in (ours, fixed, paper)] == ["ok"] * 3
