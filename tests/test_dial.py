@@ -45,18 +45,22 @@ def test_shares_are_those_of_linear_interpolation(dial: Dial) -> None:
     torch.testing.assert_close(dial.shares(grid), torch.eye(dial.size))
 
 
-def reached(dial: Dial, shares: Tensor, similarity: bool = False) -> Tensor:
-    """How far along a range such shares of the images lie: what is within half a distance between two points beyond the
-    loose end, or within a whole one beyond the tight end, is the end itself."""
-    distance = 1 / (dial.points - 1)
-    before = distance / 2 if similarity else distance
-    return (-before + shares * (1 + 1.5 * distance)).clamp(0, 1)
+def shares_up_to(coordinate: Tensor) -> Tensor:
+    """What share of the images is nearer to the tight end: 0.2 of all stand there, 0.2 / 1.5 at the loose end, and from
+    one to the other their density rises from 0.25 to 1.75 times the average."""
+    inside = 0.25 * coordinate + 0.75 * coordinate.square()
+    return torch.where(coordinate < 0, 0.0, torch.where(coordinate >= 1, 1.0, (0.3 + inside) / 1.5))
 
 
 def stands_for(dial: Dial) -> Tensor:
-    """The share of the images that each point has: the tight end as much again as it has on its inner side."""
-    along = torch.tensor([1.5] + [1.0] * (dial.points - 1)) / (dial.points + 0.5)
-    return torch.cartesian_prod(*[along] * len(dial.ranges)).view(dial.size, -1).prod(dim=1)
+    """The share of the images that each point has, by numerical integration."""
+    middles = (torch.arange(1_000_000, dtype=torch.float64) + 0.5) / 1_000_000
+    weight = (0.25 + 1.5 * middles) / 1.5 / 1_000_000
+    one = Dial({"re": (0.1, 1.0)}, dial.points)
+    along = weight @ one.shares(middles.unsqueeze(1))
+    along[0] += 0.2
+    along[-1] += 0.2 / 1.5
+    return torch.cartesian_prod(*[along.float()] * len(dial.ranges)).view(dial.size, -1).prod(dim=1)
 
 
 @DIALS
@@ -64,10 +68,13 @@ def stands_for(dial: Dial) -> Tensor:
 def test_every_part_of_a_range_has_one_image_of_a_batch(dial: Dial, n: int) -> None:
     position = dial.draw(n, torch.Generator().manual_seed(3))
     assert position.shape == (n, len(dial.ranges))
-    ends = reached(dial, torch.arange(n + 1) / n)
     for coordinate in position.unbind(dim=1):
         ordered = coordinate.sort().values
-        assert bool((ends[:-1] <= ordered + 1e-6).all()) and bool((ordered <= ends[1:] + 1e-6).all())
+        inside = (ordered > 0) & (ordered < 1)
+        parts = torch.arange(n)
+        before, reached, behind = parts / n, shares_up_to(ordered), (parts + 1) / n
+        assert bool((before <= reached + 1e-5)[inside].all()) and bool((reached <= behind + 1e-5)[inside].all())
+        assert bool((before[ordered == 0] <= 0.2).all()) and bool((behind[ordered == 1] >= 1 - 0.2 / 1.5).all())
     assert torch.equal(position, dial.draw(n, torch.Generator().manual_seed(3)))
     assert not torch.equal(position, dial.draw(n, torch.Generator().manual_seed(4)))
 
@@ -77,7 +84,9 @@ def test_even_positions_are_all_over_the_dial(dial: Dial) -> None:
     position = dial.even(64)
     assert position.shape == (64, len(dial.ranges))
     first, *others = position.unbind(dim=1)
-    torch.testing.assert_close(first, reached(dial, (torch.arange(64) + 0.5) / 64))
+    inside = (first > 0) & (first < 1)
+    torch.testing.assert_close(shares_up_to(first)[inside], ((torch.arange(64) + 0.5) / 64)[inside], rtol=0, atol=1e-5)
+    assert (first == 0).sum() == 13 and (first == 1).sum() == 9  # of 64: those below 0.2, and above 1 - 0.2 / 1.5
     for coordinate in others:
         assert (coordinate * 64).floor().unique().numel() > 40
     over = dial.shares(position).mean(dim=0) / stands_for(dial)
@@ -85,15 +94,15 @@ def test_even_positions_are_all_over_the_dial(dial: Dial) -> None:
 
 
 @DIALS
-def test_every_point_has_as_many_images_but_for_the_tight_end(dial: Dial) -> None:
-    position = torch.cat([dial.draw(64, torch.Generator().manual_seed(seed)) for seed in range(200)])
+def test_the_looser_the_more_images_but_for_the_tight_end(dial: Dial) -> None:
+    position = torch.cat([dial.draw(64, torch.Generator().manual_seed(seed)) for seed in range(400)])
     torch.testing.assert_close(dial.shares(position).mean(dim=0), stands_for(dial), rtol=0.1, atol=0)
 
 
 def test_the_tight_end_of_a_similarity_is_its_greatest() -> None:
     dial = Dial({"pncc": (0.3, 0.9)}, points=5, similarities=["pncc"])
     position = dial.even(64)
-    torch.testing.assert_close(position.squeeze(1), reached(dial, (torch.arange(64) + 0.5) / 64, similarity=True))
+    torch.testing.assert_close(1 - position.squeeze(1).flip(0), ONE.even(64).squeeze(1))
     torch.testing.assert_close(dial.shares(position).mean(dim=0), stands_for(ONE).flip(0), rtol=0.1, atol=0)
 
 
@@ -101,7 +110,7 @@ def test_the_tight_end_of_a_similarity_is_its_greatest() -> None:
 def test_what_is_kept_of_even_positions_is_what_it_would_be(dial: Dial) -> None:
     position = dial.even(16)
     assert dial.even(16) is position and dial.even(32) is not position
-    for of in (dial.shares, dial.features):
+    for of in (dial.shares, dial.features, dial.looseness):
         assert of(position) is of(position)
         torch.testing.assert_close(of(position), of(position.clone()))
     for name, kappas in dial.kappas(position.clone()).items():
@@ -110,12 +119,23 @@ def test_what_is_kept_of_even_positions_is_what_it_would_be(dial: Dial) -> None:
     torch.testing.assert_close(dial.features(position), HASTE * parts)
 
 
-def test_positions_are_uniform_within_their_part_and_ranges_are_independent() -> None:
+def test_looseness_is_kappa_over_that_of_the_middle() -> None:
+    position = uniform(20, 2)
+    kappas, middle = TWO.kappas(position), TWO.kappas(torch.full((1, 2), 0.5))
+    over = [kappas[name] / middle[name] for name in TWO.ranges]
+    torch.testing.assert_close(TWO.looseness(position), (over[0] * over[1]).sqrt())
+    torch.testing.assert_close(
+        ONE.looseness(position[:, :1]), ONE.kappas(position[:, :1])["re"] / math.sqrt(0.05 * 0.2)
+    )
+    dial = Dial({"pncc": (0.3, 0.9)}, similarities=["pncc"])
+    misses = 1 - dial.kappas(position[:, :1])["pncc"]
+    torch.testing.assert_close(dial.looseness(position[:, :1]), (misses / math.sqrt(0.7 * 0.1)).sqrt())
+
+
+def test_positions_are_random_within_their_part_and_ranges_are_independent() -> None:
     position = torch.cat([TWO.draw(8, torch.Generator().manual_seed(seed)) for seed in range(500)])
-    distance = 1 / (TWO.points - 1)
-    length = 1 + 1.5 * distance
-    part = (position + distance) / length * 8
-    whole = (part.floor() > distance / length * 8) & (part.ceil() < (1 - distance / 2 / length) * 8)
+    part = 8 * shares_up_to(position)
+    whole = (part.floor() > 8 * 0.2) & (part.ceil() < 8 * (1 - 0.2 / 1.5))
     within = part[whole] % 1  # of the parts that do not reach beyond an end
     assert within.mean().item() == pytest.approx(0.5, abs=0.02)
     assert within.var().item() == pytest.approx(1 / 12, abs=0.005)

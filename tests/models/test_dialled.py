@@ -101,6 +101,33 @@ def test_every_weight_learns(name: str) -> None:
     assert [key for key, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
 
 
+@pytest.mark.parametrize("conditional", [False, True], ids=["", "conditional"])
+@pytest.mark.parametrize("places", [1, 2, 6], ids=lambda places: f"places={places}")
+@pytest.mark.parametrize("name", ["ConvVAE", "NVPVAE", "ConvDRAW"])
+def test_a_decoder_learns_from_all_kappas_alike(name: str, places: int, conditional: bool) -> None:
+    """Each image's gradient times how loose its kappa is in the decoder, and as it is everywhere else. (ConvDRAW's
+    decoder feeds its encoder: there it is as it is.)"""
+    x, context = images(conditional, n=6)
+    weights = torch.linspace(0.5, 2, 6)
+    position = DIAL.even(places)
+
+    def gradients(model: nn.Module, by: Tensor, *place: Tensor) -> dict[str, Tensor]:
+        out = model(*place, x, context, noise())
+        (weights * (by * (x - out.x_hat).square().flatten(1).sum(dim=1) + out.kl)).sum().backward()
+        return {key.removeprefix("module."): p.grad for key, p in model.named_parameters() if p.grad is not None}
+
+    ones = torch.ones(6)
+    loose = DIAL.looseness(position).repeat_interleave(6 // places)
+    ours = gradients(Dialled(model_of(name, conditional), DIAL), ones, position)
+    plain = gradients(model_of(name, conditional), ones)
+    weighed = gradients(model_of(name, conditional), loose)
+    assert "modulation" in ours and ours.keys() - plain.keys() == {"modulation"}
+    for key, its in plain.items():
+        balanced = key.startswith("decoder.")
+        torch.testing.assert_close(ours[key], weighed[key] if balanced else its, rtol=1e-4, atol=1e-5)
+        assert places == 1 or not balanced or not torch.allclose(weighed[key], its, rtol=1e-2)
+
+
 def test_the_module_by_itself_is_as_it_was() -> None:
     model, (x, _) = dialled("ConvVAE", conditional=False), images(conditional=False)
     plain = model_of("ConvVAE", conditional=False)(x, None, noise())
@@ -236,8 +263,9 @@ def test_layers_follow_as_they_are_told() -> None:
 def test_the_inputs_of_a_layer_have_gains_of_their_own(layer: nn.Module, shape: tuple[int, ...]) -> None:
     """What a gain of zero takes away is as if that input were not there: at one end of the dial, not at the other."""
     torch.manual_seed(0)
-    model = Dialled(nn.Sequential(layer), DIAL, {layer: "inputs"})
-    assert model.modulation.shape[1] == 4 + (0 if layer.bias is None else len(layer.bias))
+    model = Dialled(nn.Sequential(layer), DIAL, {layer: "scales"})
+    outputs = layer.weight.shape[1 if isinstance(layer, nn.ConvTranspose2d) else 0]  # type: ignore[union-attr]
+    assert model.modulation.shape[1] == 4 + outputs
     x = torch.rand(2, *shape)
     plain = layer(x)
     with torch.no_grad():
@@ -250,7 +278,7 @@ def test_the_inputs_of_a_layer_have_gains_of_their_own(layer: nn.Module, shape: 
     torch.testing.assert_close(model(tight, x), plain)
     torch.testing.assert_close(model(torch.cat((tight, loose)), x), torch.stack((plain[0], layer(without)[1])))
     assert not torch.allclose(layer(without), plain)
-    for follow in ("inputs", "all"):
+    for follow in ("scales", "all"):
         model = Dialled(nn.Sequential(layer), DIAL, {layer: follow})  # type: ignore[dict-item]
         nn.init.normal_(model.modulation, std=0.1)
         torch.testing.assert_close(model(DIAL.position({"re": 0.1}), x), model.at(0.1)(x))

@@ -144,4 +144,4 @@ def test_settings_of_a_bound_are_kept() -> None:
     dial, re = Dial({"re": (0.05, 0.2)}), RE(0.1)
     dialled = DialledObjective([re], {"re": replace(re.bound(SHAPE), alpha=0.5, initial=3.0)}, dial)
     assert dialled.geco.constraints["re"].alpha == 0.5
-    assert dialled.geco.multipliers()["re"].tolist() == pytest.approx([3.0] * 8)
+    assert dialled.geco.multipliers()["re"].tolist() == pytest.approx([3.0] * dial.size)

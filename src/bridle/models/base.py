@@ -23,10 +23,9 @@ __all__ = [
 ImageShape = tuple[int, int, int]
 """Channels, height, width."""
 
-Follow = Literal["scale", "shift", "both", "inputs", "all"]
-"""What becomes of a layer on a dial: its outputs are scaled, shifted, or both; its inputs are scaled and its outputs
-shifted; or all three. Scaled inputs are for a layer behind the latents, which can so do without some of them at loose
-kappas."""
+Follow = Literal["scale", "shift", "both", "scales", "all"]
+"""What becomes of a layer on a dial: its outputs are scaled, shifted, or both; its inputs and its outputs are scaled;
+or all three. Scaled inputs are for a layer behind the latents, which can so do without some of them at loose kappas."""
 
 
 class ModelOutput(NamedTuple):
@@ -133,6 +132,11 @@ class LatentModel(nn.Module, ABC):
         """The linear layers and convolutions that follow a :class:`bridle.Dial` if the model is on one, and how. None,
         as here: all of them, see :class:`Dialled`. Few are enough, as what comes behind them depends on the dial
         through what they give, and each costs time."""
+        return None
+
+    def dialled_decoder(self) -> nn.Module | None:
+        """The part of the model that all of ``x_hat`` comes out of and all of ``z`` goes into, if there is one, so that
+        a dial can balance what it learns, see :class:`Dialled`. None, as here, if there is none."""
         return None
 
 

@@ -33,7 +33,7 @@ _KINDS: dict[Follow, tuple[_Kind, ...]] = {
     "scale": ("scale",),
     "shift": ("shift",),
     "both": ("scale", "shift"),
-    "inputs": ("gain", "shift"),
+    "scales": ("gain", "scale"),
     "all": ("gain", "scale", "shift"),
 }
 
@@ -53,13 +53,19 @@ class Dialled(nn.Module, Generic[Module]):
     and gains start at one, shifts at zero, so that it starts as it was. And since such a layer is one with other
     weights, :meth:`at` gives a module of the same class for any one kappa, with nothing left of the dial.
 
+    A loss that counts errors in units of kappa has a gradient in ``x_hat`` that goes with 1 / kappa, so that tight
+    kappas decide what becomes of the weights that all have in common. In a decoder that is nobody's wish: the best one
+    for a kappa is the same however much it weighs. So the decoder of a :class:`bridle.models.LatentModel` that names
+    it (``dialled_decoder``) is given gradients of one size: multiplied by :meth:`bridle.Dial.looseness` where they
+    enter it, and divided by that where they leave it for the encoder, which has to weigh errors against the rate.
+
     Layers must be called, as ``self.layer(x)``: of one whose weight is read by itself the dial knows nothing.
 
     Arguments:
         module: Any module, a :class:`bridle.models.LatentModel` for example. It becomes part of this one.
         dial: The ranges.
         layers: The linear layers and convolutions of it that follow the dial, each with ``"scale"``, ``"shift"``,
-            ``"both"`` of these, ``"inputs"`` (gain and shift), or ``"all"``. If not given, what a
+            ``"both"`` of these, ``"scales"`` (gain and scale), or ``"all"``. If not given, what a
             :class:`bridle.models.LatentModel` says of itself, and all layers of any other module, with scale and shift,
             but without a scale where that would cost as much as the layer itself.
 
@@ -119,7 +125,7 @@ class Dialled(nn.Module, Generic[Module]):
             arguments: The module's.
             keywords: The module's.
         """
-        self._turn.begin(self._changes(self.dial.features(position)))
+        self._turn.begin(self._changes(self.dial.features(position)), self.dial.looseness(position))
         try:
             return self.module(*arguments, **keywords)
         finally:
@@ -176,6 +182,11 @@ class Dialled(nn.Module, Generic[Module]):
             if "gain" in kinds:
                 self._handles.append(layer.register_forward_pre_hook(_Gaining(self._turn, number)))
             self._handles.append(layer.register_forward_hook(_Changing(self._turn, number)))
+        decoder = self.module.dialled_decoder() if isinstance(self.module, LatentModel) else None
+        if decoder is not None:
+            # Before the gain of its first layer, which is the decoder's.
+            self._handles.append(decoder.register_forward_pre_hook(_Entering(self._turn)))
+            self._handles.append(decoder.register_forward_hook(_Leaving(self._turn)))
 
 
 class _Change(NamedTuple):
@@ -188,18 +199,20 @@ class _Change(NamedTuple):
 
 
 class _Turn:
-    """What becomes of each layer at the positions under way, in their order; nothing between calls."""
+    """What becomes of each layer at the positions under way, in their order, and how loose these are; nothing between
+    calls."""
 
     changes: list[_Change]
+    looseness: Tensor | None
 
     def __init__(self) -> None:
         self.end()
 
-    def begin(self, changes: list[_Change]) -> None:
-        self.changes = changes
+    def begin(self, changes: list[_Change], looseness: Tensor) -> None:
+        self.changes, self.looseness = changes, looseness
 
     def end(self) -> None:
-        self.changes = []
+        self.changes, self.looseness = [], None
 
 
 class _Gaining:
@@ -229,6 +242,50 @@ class _Changing:
         if scale is not None:
             output = output * _fitted(scale, layer, output)
         return output if shift is None else output + _fitted(shift, layer, output)
+
+
+class _Entering:
+    """Before a decoder: what it is given, whose gradient is what it would be without all this."""
+
+    def __init__(self, turn: _Turn) -> None:
+        self.turn = turn
+
+    def __call__(self, decoder: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        if self.turn.looseness is None:
+            return inputs
+        return (_weighed(inputs[0], self.turn.looseness.reciprocal()), *inputs[1:])
+
+
+class _Leaving:
+    """Behind a decoder: what it gives, whose gradient is weighed by how loose kappa is."""
+
+    def __init__(self, turn: _Turn) -> None:
+        self.turn = turn
+
+    def __call__(self, decoder: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        return output if self.turn.looseness is None else _weighed(output, self.turn.looseness)
+
+
+class _Weighed(torch.autograd.Function):
+    """What it is given, with a gradient that is multiplied by a weight that broadcasts with it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(weight)
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (weight,) = ctx.saved_tensors
+        return gradient * weight, None
+
+
+def _weighed(x: Tensor, weight: Tensor) -> Tensor:
+    """With a weight for each position, (positions,)."""
+    if 1 < len(weight) < len(x):
+        weight = weight.repeat_interleave(len(x) // len(weight))
+    weighed: Tensor = _Weighed.apply(x, weight.view(-1, *[1] * (x.dim() - 1)))
+    return weighed
 
 
 def _fold(change: _Change, layer: nn.Module) -> None:

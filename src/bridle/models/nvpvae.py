@@ -72,7 +72,7 @@ class NVPVAE(ConvLatentModel):
         return self.flow.log_prob(z, params)
 
     def dialled_layers(self) -> dict[nn.Module, Follow]:
-        """As of ConvVAE, and the decoder's first layer scaled besides: beside a flow that costs next to nothing."""
+        """As of ConvVAE, and the decoder's first layer shifted besides: beside a flow that costs next to nothing."""
         return {**super().dialled_layers(), self.decoder.dense[0]: "all"}
 
     def _posterior_of(self, features: Tensor) -> Tensor:

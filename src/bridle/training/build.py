@@ -36,7 +36,7 @@ __all__ = ["build_data", "build_dial", "build_model", "build_objective", "check_
 
 _PREPARED_ON = 10_000
 _PREPARED_AT_ONCE = 256
-_POINTS, _POINTS_OF_SEVERAL = 8, 4
+_POINTS, _POINTS_OF_SEVERAL = 12, 4
 
 
 def build_data(config: TrainConfig) -> DataSet:
