@@ -266,26 +266,12 @@ class _Leaving:
         return output if self.turn.looseness is None else _weighed(output, self.turn.looseness)
 
 
-class _Weighed(torch.autograd.Function):
-    """What it is given, with a gradient that is multiplied by a weight that broadcasts with it."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(weight)
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (weight,) = ctx.saved_tensors
-        return gradient * weight, None
-
-
 def _weighed(x: Tensor, weight: Tensor) -> Tensor:
-    """With a weight for each position, (positions,)."""
+    """What it is given, with a gradient that is multiplied by a weight for each position, (positions,)."""
     if 1 < len(weight) < len(x):
         weight = weight.repeat_interleave(len(x) // len(weight))
-    weighed: Tensor = _Weighed.apply(x, weight.view(-1, *[1] * (x.dim() - 1)))
-    return weighed
+    # All of the way from x to x is x; the gradient comes by the end of that way, which has the weight.
+    return torch.lerp(x.detach(), x, weight.to(x.dtype).view(-1, *[1] * (x.dim() - 1)))
 
 
 def _fold(change: _Change, layer: nn.Module) -> None:
