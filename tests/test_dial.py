@@ -49,7 +49,7 @@ def shares_up_to(coordinate: Tensor) -> Tensor:
     """What share of the images is nearer to the tight end: 0.2 of all stand there, 0.2 / 1.5 at the loose end, and from
     one to the other their density rises from 0.25 to 1.75 times the average."""
     inside = 0.25 * coordinate + 0.75 * coordinate.square()
-    return torch.where(coordinate < 0, 0.0, torch.where(coordinate >= 1, 1.0, (0.3 + inside) / 1.5))
+    return torch.where(coordinate < 1, (0.3 + inside) / 1.5, 1.0)
 
 
 def stands_for(dial: Dial) -> Tensor:

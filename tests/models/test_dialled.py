@@ -101,7 +101,7 @@ def test_every_weight_learns(name: str) -> None:
     assert [key for key, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
 
 
-@pytest.mark.parametrize("conditional", [False, True], ids=["", "conditional"])
+@CASES
 @pytest.mark.parametrize("places", [1, 2, 6], ids=lambda places: f"places={places}")
 @pytest.mark.parametrize("name", ["ConvVAE", "NVPVAE", "ConvDRAW"])
 def test_a_decoder_learns_from_all_kappas_alike(name: str, places: int, conditional: bool) -> None:
