@@ -171,7 +171,7 @@ def beta_conditioned(task: Task, data: DataSet, seed: int, ends: tuple[float, fl
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate(step)
         x = split.batch(order.index(step).to(task.device)).x
-        position = dial.draw(len(x)).to(task.device)
+        position = dial.draw(len(x), progress=step / config.steps).to(task.device)
         out = model(position, x)
         multiplier = ends[0] * (ends[1] / ends[0]) ** position.squeeze(1)
         c = (x - out.x_hat).square().mean(dim=(1, 2, 3)) / dial.kappas(position)["re"].square() - 1
@@ -266,7 +266,8 @@ def table(task: Task, rows: Sequence[Row], seeds: Sequence[int]) -> Iterator[str
 
 def of_the_curve(task: Task, rows: Sequence[Row], seeds: Sequence[int]) -> Iterator[str]:
     """How far off kappa the dial is, at the kappas of the table and between them, what its KL is there over separate
-    runs' (a polynomial of degree 4 through theirs, in both logarithms), and whether its curve is monotone."""
+    runs' (a polynomial of degree 4 through theirs, in both logarithms; corrected by their multipliers), and whether its
+    curve is monotone."""
     ends = [row for row in rows if row.kind == "dial" and row.share == 1]
     off = {k: max(abs(r.rmse / k - 1) for r in ends if r.kappa == k) for k in task.asked() + task.between()}
     most = {asked: max(off[k] for k in (task.asked() if asked else task.between())) for asked in (True, False)}
@@ -276,11 +277,13 @@ def of_the_curve(task: Task, rows: Sequence[Row], seeds: Sequence[int]) -> Itera
     for seed in seeds:
         one = [row for row in rows if (row.kind, row.seed) == ("separate", seed)]
         x = [math.log(row.kappa) for row in one]
+        multipliers = [math.log(row.multiplier) for row in one]
         fit = np.polyfit(x, [math.log(exact_kl(row, row.multiplier)) for row in one], deg=4)
         own = sorted((row for row in ends if row.seed == seed), key=lambda row: row.kappa)
         for row in own:
-            asked = row.kappa in task.asked()
-            over[asked].append(math.log(exact_kl(row, row.multiplier)) - float(np.polyval(fit, math.log(row.kappa))))
+            at = math.log(row.kappa)
+            exact = exact_kl(row, math.exp(np.interp(at, x, multipliers)))
+            over[row.kappa in task.asked()].append(math.log(exact) - float(np.polyval(fit, at)))
         monotone += all(a.rmse < b.rmse and a.kl > b.kl for a, b in itertools.pairwise(own))
     yield "KL over that curve, geometric mean: " + "; ".join(
         f"{math.expm1(statistics.mean(over[asked])):+.1%} {where}"

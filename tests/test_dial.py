@@ -45,65 +45,100 @@ def test_shares_are_those_of_linear_interpolation(dial: Dial) -> None:
     torch.testing.assert_close(dial.shares(grid), torch.eye(dial.size))
 
 
-def shares_up_to(coordinate: Tensor) -> Tensor:
-    """What share of the images is nearer to the tight end: 0.2 of all stand there, 0.2 / 1.5 at the loose end, and from
-    one to the other their density rises from 0.25 to 1.75 times the average."""
+def power(progress: float) -> float:
+    return 0.5 + 0.8 * min(progress / 0.6, 1)
+
+
+def shares_up_to(coordinate: Tensor, progress: float = 0.5) -> Tensor:
+    """What share of the images is nearer to the tight end. By their places, the powers of it, 0.3 / 1.6 of all stand
+    there, as many at the loose end, and from one to the other their density rises from 0.25 to 1.75."""
     inside = 0.25 * coordinate + 0.75 * coordinate.square()
-    return torch.where(coordinate < 1, (0.3 + inside) / 1.5, 1.0)
+    return torch.where(coordinate < 1, ((0.3 + inside) / 1.6) ** (1 / power(progress)), 1.0)
 
 
-def stands_for(dial: Dial) -> Tensor:
+def ends(progress: float = 0.5) -> tuple[float, float]:
+    """The shares of the images up to which they stand at the tight end, and from which on at the loose one."""
+    return (0.3 / 1.6) ** (1 / power(progress)), (1.3 / 1.6) ** (1 / power(progress))
+
+
+def stands_for(dial: Dial, progress: float = 0.5) -> Tensor:
     """The share of the images that each point has, by numerical integration."""
-    middles = (torch.arange(1_000_000, dtype=torch.float64) + 0.5) / 1_000_000
-    weight = (0.25 + 1.5 * middles) / 1.5 / 1_000_000
+    edges = torch.linspace(0, 1, 100_001, dtype=torch.float64)
+    up_to = shares_up_to(edges, progress)
+    up_to[-1] = ends(progress)[1]
     one = Dial({"re": (0.1, 1.0)}, dial.points)
-    along = weight @ one.shares(middles.unsqueeze(1))
-    along[0] += 0.2
-    along[-1] += 0.2 / 1.5
+    along = up_to.diff() @ one.shares(((edges[1:] + edges[:-1]) / 2).unsqueeze(1))
+    along[0] += up_to[0]
+    along[-1] += 1 - up_to[-1]
     return torch.cartesian_prod(*[along.float()] * len(dial.ranges)).view(dial.size, -1).prod(dim=1)
 
 
 @DIALS
+@pytest.mark.parametrize("progress", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("n", [1, 7, 128])
-def test_every_part_of_a_range_has_one_image_of_a_batch(dial: Dial, n: int) -> None:
-    position = dial.draw(n, torch.Generator().manual_seed(3))
+def test_every_part_of_a_range_has_one_image_of_a_batch(dial: Dial, progress: float, n: int) -> None:
+    position = dial.draw(n, torch.Generator().manual_seed(3), progress=progress)
     assert position.shape == (n, len(dial.ranges))
+    tight, loose = ends(progress)
     for coordinate in position.unbind(dim=1):
         ordered = coordinate.sort().values
         inside = (ordered > 0) & (ordered < 1)
         parts = torch.arange(n)
-        before, reached, behind = parts / n, shares_up_to(ordered), (parts + 1) / n
+        before, reached, behind = parts / n, shares_up_to(ordered, progress), (parts + 1) / n
         assert bool((before <= reached + 1e-5)[inside].all()) and bool((reached <= behind + 1e-5)[inside].all())
-        assert bool((before[ordered == 0] <= 0.2).all()) and bool((behind[ordered == 1] >= 1 - 0.2 / 1.5).all())
-    assert torch.equal(position, dial.draw(n, torch.Generator().manual_seed(3)))
-    assert not torch.equal(position, dial.draw(n, torch.Generator().manual_seed(4)))
+        assert bool((before[ordered == 0] <= tight).all()) and bool((behind[ordered == 1] >= loose).all())
+    assert torch.equal(position, dial.draw(n, torch.Generator().manual_seed(3), progress=progress))
+    assert not torch.equal(position, dial.draw(n, torch.Generator().manual_seed(4), progress=progress))
 
 
 @DIALS
-def test_even_positions_are_all_over_the_dial(dial: Dial) -> None:
+@pytest.mark.parametrize("progress", [0.0, 0.5, 1.0])
+def test_even_positions_are_all_over_the_dial(dial: Dial, progress: float) -> None:
+    dial = Dial(dial.ranges, dial.points)
     position = dial.even(64)
-    assert position.shape == (64, len(dial.ranges))
+    dial.advance(progress)
+    assert dial.even(64) is position and position.shape == (64, len(dial.ranges))
     first, *others = position.unbind(dim=1)
     inside = (first > 0) & (first < 1)
-    torch.testing.assert_close(shares_up_to(first)[inside], ((torch.arange(64) + 0.5) / 64)[inside], rtol=0, atol=1e-5)
-    assert (first == 0).sum() == 13 and (first == 1).sum() == 9  # of 64: those below 0.2, and above 1 - 0.2 / 1.5
+    parts = ((torch.arange(64) + 0.5) / 64)[inside]
+    torch.testing.assert_close(shares_up_to(first, progress)[inside], parts, rtol=0, atol=1e-5)
+    tight, loose = ends(progress)
+    assert (first == 0).sum() == round(64 * tight) and (first == 1).sum() == 64 - round(64 * loose)
     for coordinate in others:
-        assert (coordinate * 64).floor().unique().numel() > 40
-    over = dial.shares(position).mean(dim=0) / stands_for(dial)
-    assert bool((over > 0.7).all()) and bool((over < 1.3).all())
+        ordered = coordinate.sort().values
+        inside = (ordered > 0) & (ordered < 1)
+        parts = ((torch.arange(64) + 0.5) / 64)[inside]
+        torch.testing.assert_close(shares_up_to(ordered, progress)[inside], parts, rtol=0, atol=1.5 / 64)
+    images, expected = 64 * dial.shares(position).mean(dim=0), 64 * stands_for(dial, progress)
+    torch.testing.assert_close(images, expected, rtol=0.3, atol=0.5)
+
+
+def test_positions_move_from_the_loose_end_to_the_tight_one() -> None:
+    dial = Dial(ONE.ranges)
+    position, means = dial.even(64), []
+    for step in range(100):
+        dial.advance(step / 100)
+        means.append(position.mean().item())
+        assert torch.equal(dial.shares(position), dial.shares(position.clone()))
+    assert means == sorted(means, reverse=True) and means[0] > 0.7 > 0.5 > means[60] == means[99]
 
 
 @DIALS
-def test_the_looser_the_more_images_but_for_the_tight_end(dial: Dial) -> None:
-    position = torch.cat([dial.draw(64, torch.Generator().manual_seed(seed)) for seed in range(400)])
-    torch.testing.assert_close(dial.shares(position).mean(dim=0), stands_for(dial), rtol=0.1, atol=0)
+@pytest.mark.parametrize("progress", [0.0, 0.4, 0.6])
+def test_how_many_images_a_point_has(dial: Dial, progress: float) -> None:
+    generators = (torch.Generator().manual_seed(seed) for seed in range(400))
+    position = torch.cat([dial.draw(64, generator, progress=progress) for generator in generators])
+    torch.testing.assert_close(dial.shares(position).mean(dim=0), stands_for(dial, progress), rtol=0.1, atol=1e-3)
 
 
 def test_the_tight_end_of_a_similarity_is_its_greatest() -> None:
     dial = Dial({"pncc": (0.3, 0.9)}, points=5, similarities=["pncc"])
+    other = Dial(ONE.ranges, points=5)
     position = dial.even(64)
-    torch.testing.assert_close(1 - position.squeeze(1).flip(0), ONE.even(64).squeeze(1))
-    torch.testing.assert_close(dial.shares(position).mean(dim=0), stands_for(ONE).flip(0), rtol=0.1, atol=0)
+    for progress in (0.5, 0.1, 0.9):
+        dial.advance(progress)
+        other.advance(progress)
+        torch.testing.assert_close(1 - position.squeeze(1).flip(0), other.even(64).squeeze(1))
 
 
 @DIALS
@@ -134,8 +169,8 @@ def test_looseness_is_kappa_over_that_of_the_middle() -> None:
 
 def test_positions_are_random_within_their_part_and_ranges_are_independent() -> None:
     position = torch.cat([TWO.draw(8, torch.Generator().manual_seed(seed)) for seed in range(500)])
-    part = 8 * shares_up_to(position)
-    whole = (part.floor() > 8 * 0.2) & (part.ceil() < 8 * (1 - 0.2 / 1.5))
+    part, (tight, loose) = 8 * shares_up_to(position), ends()
+    whole = (part.floor() > 8 * tight) & (part.ceil() < 8 * loose)
     within = part[whole] % 1  # of the parts that do not reach beyond an end
     assert within.mean().item() == pytest.approx(0.5, abs=0.02)
     assert within.var().item() == pytest.approx(1 / 12, abs=0.005)
@@ -435,3 +470,19 @@ def test_multipliers_at_a_kappa() -> None:
     torch.testing.assert_close(at["both"], torch.tensor(0.5).exp() - torch.tensor(0.5).exp())
     at = geco.multipliers_at({"re": 0.1})
     torch.testing.assert_close(at["both"], torch.tensor(1 - math.e))
+
+
+def test_a_point_without_images_counts_as_not_met_and_then_as_its_average() -> None:
+    geco = DialledGECO({"re": Constraint(upper=1.0)}, ONE)
+
+    def step(position: float, value: float) -> list[float]:
+        geco(torch.ones(4), position=torch.full((4, 1), position), re=torch.full((4,), value))
+        geco.step()
+        return [round(c, 4) for c in geco.seen[:-1].tolist()]
+
+    assert step(1.0, 0.8) == [1, 1, 1, 1, -0.2]
+    assert step(0.0, 1.5) == [0.5, 1, 1, 1, -0.2]
+    resumed = DialledGECO({"re": Constraint(upper=1.0)}, ONE)
+    resumed.load_state_dict(geco.state_dict())
+    geco = resumed
+    assert step(0.5, 1.0) == [0.5, 1, 0, 1, -0.2]

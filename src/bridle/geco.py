@@ -403,7 +403,7 @@ class GECO(nn.Module):
             torch.distributed.all_reduce(staged)
         probe = total * 0  # 0 where the sum is finite, NaN elsewhere: cheaper than isfinite()
         move = probe.sum() + weight > 0
-        seen = torch.where(move, total / weight, self._seen)
+        seen = torch.where(move, total / weight, self._unseen())
         c = seen[:-1]
 
         old, settings = self.state, self.settings
@@ -418,6 +418,10 @@ class GECO(nn.Module):
         self.nonfinite.add_(probe[:-1] + probe[-1] != 0)
         self._seen.copy_(seen)
         staged.zero_()
+
+    def _unseen(self) -> Tensor:
+        """What stands in :attr:`seen` for rows that a step saw nothing of."""
+        return self._seen
 
     @property
     def seen(self) -> Tensor:

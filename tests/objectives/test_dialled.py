@@ -145,3 +145,11 @@ def test_settings_of_a_bound_are_kept() -> None:
     dialled = DialledObjective([re], {"re": replace(re.bound(SHAPE), alpha=0.5, initial=3.0)}, dial)
     assert dialled.geco.constraints["re"].alpha == 0.5
     assert dialled.geco.multipliers()["re"].tolist() == pytest.approx([3.0] * dial.size)
+
+
+def test_the_value_shown_is_that_of_the_worst_point_that_is_known() -> None:
+    dialled = objective(Dial({"re": (0.05, 0.2)}, points=3), RE(0.1))
+    (term,) = dialled.terms()
+    value = dialled.value(term, {"re.ratio": torch.tensor([torch.nan, 1.21, 1.0])})
+    torch.testing.assert_close(value, torch.tensor(0.11))
+    assert dialled.value(term, {"re.ratio": torch.full((3,), torch.nan)}).isnan()

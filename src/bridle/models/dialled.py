@@ -208,11 +208,22 @@ class _Turn:
     def __init__(self) -> None:
         self.end()
 
-    def begin(self, changes: list[_Change], looseness: Tensor) -> None:
+    def begin(self, changes: list[_Change], looseness: Tensor | None) -> None:
         self.changes, self.looseness = changes, looseness
+        self._fitted: dict[tuple[int, _Kind, int, int], Tensor] = {}
 
     def end(self) -> None:
-        self.changes, self.looseness = [], None
+        self.begin([], None)
+
+    def fitted(self, number: int, kind: _Kind, layer: nn.Module, maps: Tensor) -> Tensor | None:
+        """One change of a layer as its inputs or outputs need it: made once for all of a recurrent layer's steps."""
+        change = getattr(self.changes[number], kind)
+        if change is None:
+            return None
+        key = number, kind, len(maps), maps.dim()
+        if key not in self._fitted:
+            self._fitted[key] = _fitted(change, layer, maps)
+        return self._fitted[key]
 
 
 class _Gaining:
@@ -224,9 +235,9 @@ class _Gaining:
     def __call__(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         if not self.turn.changes:
             return inputs
-        gain = self.turn.changes[self.number].gain
+        gain = self.turn.fitted(self.number, "gain", layer, inputs[0])
         assert gain is not None
-        return (inputs[0] * _fitted(gain, layer, inputs[0]), *inputs[1:])
+        return (inputs[0] * gain, *inputs[1:])
 
 
 class _Changing:
@@ -238,10 +249,11 @@ class _Changing:
     def __call__(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         if not self.turn.changes:
             return output
-        _, scale, shift = self.turn.changes[self.number]
+        scale = self.turn.fitted(self.number, "scale", layer, output)
+        shift = self.turn.fitted(self.number, "shift", layer, output)
         if scale is not None:
-            output = output * _fitted(scale, layer, output)
-        return output if shift is None else output + _fitted(shift, layer, output)
+            output = output * scale
+        return output if shift is None else output + shift
 
 
 class _Entering:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -26,7 +27,8 @@ class DialledObjective(LagrangianObjective):
     function of the others' kappas all the same.
 
     What is shown while it trains is told for the middle of the ranges: the value is the worst point's share of its
-    bound in kappa's units there, the multiplier is the mean over the points.
+    bound in kappa's units there, of the points that small batches have images for; the multiplier is the mean over the
+    points.
 
     Arguments:
         constraints: What is constrained, each at the middle of its range; names must differ.
@@ -98,7 +100,8 @@ class DialledObjective(LagrangianObjective):
         ]
 
     def value(self, term: ImageConstraint, means: dict[str, Tensor]) -> Tensor:
-        worst: Tensor = term.in_kappa_units(means[f"{term.name}.ratio"].max() * term.measured_at(term.kappa))
+        ratios = means[f"{term.name}.ratio"].nan_to_num(nan=-math.inf, posinf=math.inf)
+        worst: Tensor = term.in_kappa_units(ratios.max() * term.measured_at(term.kappa))
         return worst
 
     def warnings(self, bin: float) -> Iterator[str]:

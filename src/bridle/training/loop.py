@@ -146,7 +146,7 @@ def _run(config: TrainConfig, folder: RunFolder, data: DataSet, checkpoint: dict
             if step >= state.end:
                 break
             seed_step(config.seed, step, rank)
-
+            system.advance(step / state.end)
             for group in optimizer.param_groups:
                 group["lr"] = config.learning_rate(step, state.end)
 

@@ -19,8 +19,8 @@ __all__ = ["System"]
 class System(nn.Module):
     """A model and its objective as one module, so that processes average the gradients of both.
 
-    A model on a dial is shown the images of a batch all over the dial, at the same positions in every batch, since the
-    images that come to have them are drawn anew. So are images that are held out.
+    A model on a dial is shown the images of a batch all over the dial, at the same positions in every batch of a stage
+    of the training, since the images that come to have them are drawn anew. So are images that are held out.
     """
 
     def __init__(self, model: LatentModel | Dialled[LatentModel], objective: Objective) -> None:
@@ -42,6 +42,11 @@ class System(nn.Module):
             kappas = kappas or self.model.dial.middle
             return self.model.at(**kappas), self.objective.stands_at(kappas)
         return self.model, self.objective.stands()
+
+    def advance(self, progress: float) -> None:
+        """Tells a dial how much of the training is done, from 0 to 1, before a step (see :meth:`bridle.Dial.draw`)."""
+        if isinstance(self.model, Dialled):
+            self.model.dial.advance(progress)
 
     def forward(self, batch: Batch, held_out: Batch | None = None) -> ObjectiveOutput:
         measured_on = None
