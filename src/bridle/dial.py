@@ -318,6 +318,9 @@ class DialledGECO(GECO):
         )
         self.dial = dial
         self._staged = torch.zeros(2 * (self._rows + 1))
+        # Before its first image, which an average starts with whatever it was, a point counts as not met.
+        self._average = self._registers.index("average")
+        self.state[self._average] = 1.0
 
     def forward(  # type: ignore[override]
         self, objective: Tensor, *, position: Tensor, **values: Tensor | tuple[Tensor, Tensor]
@@ -379,10 +382,9 @@ class DialledGECO(GECO):
         return multipliers
 
     def _unseen(self) -> Tensor:
-        """A point without an image in a small batch is where its average is; before its first one it counts as not
-        met. Both come from what a checkpoint has, so that a verdict does not depend on whether a run stopped."""
-        average, decay = (self.state[self._registers.index(name)] for name in ("average", "decay"))
-        return torch.cat((average.masked_fill(decay == 0, 1.0), self._seen[-1:]))
+        # A point without an image in a small batch is where its average is, which a checkpoint has: a verdict does not
+        # depend on whether a run stopped.
+        return torch.cat((self.state[self._average], self._seen[-1:]))
 
     def _of_images(self, n: int, values: Mapping[str, Tensor | tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor | None]:
         """Values and what is measured in their place, if that is something else, side by side, shape ``(n, rows of a
