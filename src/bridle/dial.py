@@ -194,6 +194,7 @@ class Dial:
             # The integral of a density that is linear in the distance c from the tight end is quadratic.
             more = 1 - _INSIDE_TIGHT
             c = ((_INSIDE_TIGHT**2 + 4 * more * share.clamp(0, 1)).sqrt() - _INSIDE_TIGHT) / (2 * more)
+            c = c.masked_fill(share >= 1, 1.0)  # which rounding misses
             coordinates.append(1 - c if similarity else c)
         return torch.stack(coordinates, dim=1)
 
