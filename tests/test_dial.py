@@ -50,15 +50,15 @@ def power(progress: float) -> float:
 
 
 def shares_up_to(coordinate: Tensor, progress: float = 0.5) -> Tensor:
-    """What share of the images is nearer to the tight end. By their places, the powers of it, 0.2 / 1.5 of all stand
-    there, 0.3 / 1.5 at the loose end, and from one to the other their density rises from 0.6 to 1.4."""
-    inside = 0.6 * coordinate + 0.4 * coordinate.square()
-    return torch.where(coordinate < 1, ((0.2 + inside) / 1.5) ** (1 / power(progress)), 1.0)
+    """What share of the images is nearer to the tight end. By their places, the powers of it, 0.3 / 1.6 of all stand
+    there, as many at the loose end, and from one to the other their density rises from 0.25 to 1.75."""
+    inside = 0.25 * coordinate + 0.75 * coordinate.square()
+    return torch.where(coordinate < 1, ((0.3 + inside) / 1.6) ** (1 / power(progress)), 1.0)
 
 
 def ends(progress: float = 0.5) -> tuple[float, float]:
     """The shares of the images up to which they stand at the tight end, and from which on at the loose one."""
-    return (0.2 / 1.5) ** (1 / power(progress)), (1.2 / 1.5) ** (1 / power(progress))
+    return (0.3 / 1.6) ** (1 / power(progress)), (1.3 / 1.6) ** (1 / power(progress))
 
 
 def stands_for(dial: Dial, progress: float = 0.5) -> Tensor:
