@@ -59,7 +59,7 @@ class Row(NamedTuple):
 
 
 class Again:
-    """A split several times over, or once: with one z for each of the 1,437 images of Digits the error of a model is
+    """A split several times over, or once: with one z for each image of Digits the error of a model is
     known to 0.7% only."""
 
     def __init__(self, split: Split, times: int) -> None:
