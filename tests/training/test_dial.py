@@ -14,6 +14,7 @@ from tests.training.test_resume import SMALL, assert_same_run, small_config
 
 import bridle
 from bridle.data import Digits
+from bridle.dial import Dial, DialledGECO
 from bridle.errors import BridleError, ConfigError
 from bridle.evaluation import measure_split
 from bridle.models import ConvVAE, Dialled
@@ -64,6 +65,25 @@ def test_its_model_at_a_kappa_is_an_ordinary_one(run: Path) -> None:
     torch.testing.assert_close(one.kl, other.kl)
     assert torch.equal(bridle.load(run, kappa={"re": 0.2}).sample(3, generator=torch.Generator().manual_seed(1)),
                        model.sample(3, generator=torch.Generator().manual_seed(1)))  # fmt: skip
+
+
+def test_its_images_go_from_loose_kappas_to_tight_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = small_config(model=MODEL, constraints=Constraints(re="0.17:0.26"), steps=10, batch=32)
+    shown = []
+    step = DialledGECO.forward
+
+    def forward(self: DialledGECO, *arguments: Any, position: torch.Tensor, **values: Any) -> Any:
+        shown.append(position.clone())
+        return step(self, *arguments, position=position, **values)
+
+    monkeypatch.setattr(DialledGECO, "forward", forward)
+    train(config, tmp_path)
+    dial = Dial({"re": (0.17, 0.26)})
+    for n, position in enumerate(shown):
+        dial.advance(n / 10)
+        torch.testing.assert_close(position, dial.even(32))
+    means = [position.mean().item() for position in shown]
+    assert len(means) == 10 and means == sorted(means, reverse=True) and means[0] > 0.7 > 0.5 > means[-1]
 
 
 @pytest.mark.parametrize("settings", [{}, {"accumulate": 2}, {"constrain_on": "validation"}], ids=str)
