@@ -465,10 +465,10 @@ def test_multipliers_at_a_kappa() -> None:
     )
     logs = torch.tensor([[0.0, 1, 2], [1, 1, 1], [0, 2, 0], [0, 1, 0], [1, 0, 0]])
     geco.state[0] = logs.flatten()
-    at = geco.multipliers_at({"re": 0.1 * 2**0.5})
+    at = geco.multipliers_at(geco.dial.position({"re": 0.1 * 2**0.5}))
     torch.testing.assert_close(at["re"], torch.tensor([0.5, 1, 1]).exp())
     torch.testing.assert_close(at["both"], torch.tensor(0.5).exp() - torch.tensor(0.5).exp())
-    at = geco.multipliers_at({"re": 0.1})
+    at = geco.multipliers_at(geco.dial.position({"re": 0.1}))
     torch.testing.assert_close(at["both"], torch.tensor(1 - math.e))
 
 

@@ -80,7 +80,7 @@ class Dial:
                 raise ValueError(f"the range of {name!r} must end below 1, got {least} to {greatest}")
         self.ranges = dict(ranges)
         self.points = points
-        self._similarities = frozenset(similarities)
+        self.similarities = frozenset(similarities)
         self._even: dict[tuple[int, torch.device | str | None, torch.dtype], _Even] = {}
         self._progress = 0.5
 
@@ -117,6 +117,10 @@ class Dial:
             rounded = float(f"{kappa:.4g}")
             shown[name] = rounded if least < rounded < greatest else kappa
         return shown
+
+    def refined(self) -> Dial:
+        """The same ranges with a further point between any two."""
+        return Dial(self.ranges, 2 * self.points - 1, self.similarities)
 
     def grid(self) -> Tensor:
         """The positions of the grid's points, shape ``(size, ranges)``, in the order of :meth:`shares`."""
@@ -188,7 +192,7 @@ class Dial:
         power = _FIRST + (_LAST - _FIRST) * min(progress / _RISES, 1)
         coordinates = []
         for u, name in zip(uniform.unbind(dim=1), self.ranges, strict=True):
-            similarity = name in self._similarities
+            similarity = name in self.similarities
             place = (1 - u if similarity else u) ** power
             share = place * (1 + _BEYOND_TIGHT + _BEYOND_LOOSE) - _BEYOND_TIGHT
             # The integral of a density that is linear in the distance c from the tight end is quadratic.
@@ -214,11 +218,18 @@ class Dial:
             return dict(kept.kappas)
         kappas = {}
         for (name, (least, greatest)), coordinate in zip(self.ranges.items(), position.unbind(dim=1), strict=True):
-            if name in self._similarities:
+            if name in self.similarities:
                 kappas[name] = 1 - (1 - least) * ((1 - greatest) / (1 - least)) ** coordinate
             else:
                 kappas[name] = least * (greatest / least) ** coordinate
         return kappas
+
+    def coordinate(self, name: str, kappa: Tensor) -> Tensor:
+        """Where on one range kappas lie, of their shape: from 0 to 1, and beyond that outside of the range."""
+        least, greatest = self.ranges[name]
+        if name in self.similarities:
+            return ((1 - kappa) / (1 - least)).log() / math.log((1 - greatest) / (1 - least))
+        return (kappa / least).log() / math.log(greatest / least)
 
     def looseness(self, position: Tensor) -> Tensor:
         """How large an error may be at positions ``(n, ranges)``, over what it may be in the middle of the dial, shape
@@ -226,7 +237,7 @@ class Dial:
         if (kept := self._kept(position)) is not None:
             return kept.looseness
         lengths = [
-            math.log((1 - greatest) / (1 - least)) / 2 if name in self._similarities else math.log(greatest / least)
+            math.log((1 - greatest) / (1 - least)) / 2 if name in self.similarities else math.log(greatest / least)
             for name, (least, greatest) in self.ranges.items()
         ]
         return torch.exp((position - 0.5) @ position.new_tensor(lengths) / len(lengths))
@@ -245,11 +256,8 @@ class Dial:
             # An end may have gone through float32.
             if not least * (1 - _ROUNDING) <= kappas[name] <= greatest * (1 + _ROUNDING):
                 raise ValueError(f"kappa of {name} must lie in {least:g} to {greatest:g}, got {kappas[name]:g}")
-            kappa = min(max(kappas[name], least), greatest)
-            if name in self._similarities:
-                coordinates.append(math.log((1 - kappa) / (1 - least)) / math.log((1 - greatest) / (1 - least)))
-            else:
-                coordinates.append(math.log(kappa / least) / math.log(greatest / least))
+            kappa = torch.tensor(min(max(kappas[name], least), greatest), dtype=torch.float64)
+            coordinates.append(self.coordinate(name, kappa).item())
         return torch.tensor([coordinates])
 
     def shares(self, position: Tensor) -> Tensor:
@@ -366,13 +374,9 @@ class DialledGECO(GECO):
         return GECOOutput(loss, total / len(value), lagrangian / len(value), around)
 
     @torch.no_grad()
-    def multipliers_at(self, kappas: Mapping[str, float]) -> dict[str, Tensor]:
-        """Each constraint's multiplier where the dial stands at one kappa for each range, in its bound's shape.
-
-        Raises:
-            ValueError: A kappa that is missing or outside of its range.
-        """
-        points, shares = self.dial.size, self.dial.shares(self.dial.position(kappas).to(self.state.device))
+    def multipliers_at(self, position: Tensor) -> dict[str, Tensor]:
+        """Each constraint's multiplier at one position, shape ``(1, ranges)``, in its bound's shape."""
+        points, shares = self.dial.size, self.dial.shares(position.to(self.state))
         rows = (shares @ self.state[0].view(-1, points).T).exp().squeeze(0)
         multipliers = {}
         for block in self._blocks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -56,7 +57,7 @@ def test_its_model_at_a_kappa_is_an_ordinary_one(run: Path) -> None:
     assert type(model) is ConvVAE and not model.training
     x = Digits().split("test").batch(torch.arange(5)).x
     dialled = bridle.load_dialled(run)
-    position = dialled.dial.position({"re": 0.2}).expand(5, 1)
+    position = dialled.ruler.place({"re": 0.2}).expand(5, 1)
     with torch.no_grad():
         one, other = (
             m(*where, x, None, torch.Generator().manual_seed(0)) for m, where in ((model, ()), (dialled, (position,)))
@@ -65,6 +66,37 @@ def test_its_model_at_a_kappa_is_an_ordinary_one(run: Path) -> None:
     torch.testing.assert_close(one.kl, other.kl)
     assert torch.equal(bridle.load(run, kappa={"re": 0.2}).sample(3, generator=torch.Generator().manual_seed(1)),
                        model.sample(3, generator=torch.Generator().manual_seed(1)))  # fmt: skip
+
+
+def test_a_kappa_is_had_where_it_was_measured_to_be_met(run: Path) -> None:
+    dialled, split = bridle.load_dialled(run), Digits().split("train")
+    kappas = [point["re"] for point in dialled.dial.along("re", 12)]
+
+    def furthest_off() -> float:
+        return max(abs(measure_split(dialled.at(kappa), split).rmse / kappa - 1) for kappa in kappas[1:-1])
+
+    assert furthest_off() < 0.005
+    dialled.ruler.forget()
+    assert furthest_off() > 0.01
+
+
+def test_a_multiplier_is_that_of_the_place(run: Path) -> None:
+    system = load_run(run).system
+    geco, place = system.objective.geco, system.model.ruler.place({"re": 0.2})  # type: ignore[attr-defined]
+    (stand,) = system.at({"re": 0.2})[1]
+    assert stand.term.kappa == 0.2
+    assert stand.multiplier == pytest.approx(geco.multipliers_at(place)["re"].item())
+    assert not torch.equal(place, system.model.dial.position({"re": 0.2}))  # type: ignore[union-attr]
+
+
+def test_what_is_trained_further_is_measured_anew(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    resume(tmp_path / "run", steps=620)
+    checkpoints = [torch.load(file, weights_only=True) for file in RunFolder(tmp_path / "run").checkpoint_files()]
+    off = {checkpoint["step"]: checkpoint["system"]["model.ruler.off"] for checkpoint in checkpoints}
+    assert torch.equal(off[600], bridle.load_dialled(run).ruler.off)
+    assert {step for step, readings in off.items() if readings.any()} == {600, 620} and len(off) > 4
+    assert not torch.equal(off[600], off[620])
 
 
 def test_its_images_go_from_loose_kappas_to_tight_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

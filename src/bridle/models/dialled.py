@@ -13,6 +13,7 @@ from torch.utils.hooks import RemovableHandle
 
 from bridle.dial import Dial
 from bridle.models.base import Follow, LatentModel
+from bridle.ruler import Ruler
 
 __all__ = ["Dialled"]
 
@@ -103,6 +104,7 @@ class Dialled(nn.Module, Generic[Module]):
             raise ValueError(f"a {type(module).__name__} with recompute cannot follow a dial: leave recompute out")
         self.module = module
         self.dial = dial
+        self.ruler = Ruler(dial)
         self._names = [name for name, _ in named]
         self._kinds = [_kinds(layer, layers[layer]) for _, layer in named]
         self._parts = [
@@ -131,9 +133,9 @@ class Dialled(nn.Module, Generic[Module]):
         finally:
             self._turn.end()
 
-    @torch.no_grad()
     def at(self, kappa: float | None = None, **kappas: float) -> Module:
-        """A copy of the module as it is at one kappa, of the module's own class.
+        """A copy of the module as it is at one kappa, of the module's own class: where the ``ruler`` says that this
+        kappa is met, which is where it was aimed at as long as nothing was measured.
 
         Arguments:
             kappa: Where the dial has one range.
@@ -146,12 +148,17 @@ class Dialled(nn.Module, Generic[Module]):
             if kappas or len(self.dial.ranges) > 1:
                 raise ValueError(f"the dial needs a kappa by name for each of {', '.join(self.dial.ranges)}")
             kappas = {next(iter(self.dial.ranges)): kappa}
-        position = self.dial.position(kappas).to(self.modulation)
+        return self.at_position(self.ruler.place(kappas))
+
+    @torch.no_grad()
+    def at_position(self, position: Tensor) -> Module:
+        """A copy of the module as it is at one position, shape ``(1, ranges)``, of the module's own class."""
+        changes = self._changes(self.dial.features(position.to(self.modulation)))
         for handle in self._handles:
             handle.remove()
         module = copy.deepcopy(self.module)
         self._hook()
-        for name, change in zip(self._names, self._changes(self.dial.features(position)), strict=True):
+        for name, change in zip(self._names, changes, strict=True):
             layer = module.get_submodule(name)
             assert isinstance(layer, _LAYERS)
             _fold(change, layer)

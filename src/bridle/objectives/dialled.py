@@ -79,16 +79,14 @@ class DialledObjective(LagrangianObjective):
         return out.loss, {f"{name}.ratio": 1 + c for name, c in out.violations.items()}
 
     def stands(self) -> list[Stand]:
-        return self.stands_at(self.dial.middle)
+        middle = self.dial.middle
+        return self.stands_at(middle, self.dial.position(middle))
 
-    def stands_at(self, kappas: Mapping[str, float]) -> list[Stand]:
-        """Where each constraint stands at one kappa for each range. Verdicts are those of the whole range: its worst
-        point's. Waits for the device.
-
-        Raises:
-            ValueError: A kappa that is missing or outside of its range.
+    def stands_at(self, kappas: Mapping[str, float], position: Tensor) -> list[Stand]:
+        """Where each constraint stands at one kappa for each range, which is met at a position, shape ``(1, ranges)``.
+        Verdicts are those of the whole range: its worst point's. Waits for the device.
         """
-        multipliers, verdicts = self.geco.multipliers_at(kappas), self.judge.verdicts()
+        multipliers, verdicts = self.geco.multipliers_at(position), self.judge.verdicts()
         return [
             Stand(
                 term.at(kappas.get(term.name, term.kappa)),

@@ -42,8 +42,8 @@ def begin_with(system: System, run: str | Path) -> None:
             f"init: the model of {run} has other weights: leave out --model and --data, so that they are that run's"
         ) from None
     if isinstance(other.objective, DialledObjective):
-        assert kappas is not None
-        multipliers = other.objective.geco.multipliers_at(kappas)
+        assert kappas is not None and isinstance(other.model, Dialled)
+        multipliers = other.objective.geco.multipliers_at(other.model.ruler.place(kappas))
     elif isinstance(other.objective, ConstrainedObjective):
         multipliers = other.objective.geco.multipliers()
     else:

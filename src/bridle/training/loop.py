@@ -182,6 +182,8 @@ def _run(config: TrainConfig, folder: RunFolder, data: DataSet, checkpoint: dict
                 view.show(row)
             if done % checkpoint_every == 0 or done == state.end or stop.is_set():
                 refuse_unless_finite(totals.loss(), done)
+                if done == state.end and accelerator.is_main_process:
+                    system.read(split if held_out_split is None else held_out_split)
                 save(done)
             if stop.is_set():
                 raise Interrupted(f"interrupted at step {done} and saved: go on by bridle train --resume {folder.path}")

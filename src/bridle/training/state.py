@@ -13,6 +13,7 @@ from accelerate.utils import DistributedDataParallelKwargs
 
 from bridle.data import DataSet, Split
 from bridle.errors import ConfigError
+from bridle.models.dialled import Dialled
 from bridle.training.build import build_model, build_objective, prepare
 from bridle.training.config import TrainConfig
 from bridle.training.folder import RunFolder
@@ -79,6 +80,8 @@ class TrainingState:
         self.totals.load(checkpoint["totals"], self.device)
         self.until.load(checkpoint["until"])
         self.optimizer.load_state_dict(checkpoint["optimizer"])
+        if isinstance(self.system.model, Dialled) and self.start < self.end:
+            self.system.model.ruler.forget()  # which it has of the end that it goes on from
 
     def checkpoint(self, step: int, seconds: float, scaler: dict[str, Any] | None = None) -> dict[str, Any]:
         """All that is needed to go on from ``step``, bit for bit, and to build the model without the data.

@@ -8,10 +8,11 @@ import torch
 from torch import nn
 
 from bridle.constraints import Reconstruction
-from bridle.data import Batch
+from bridle.data import Batch, Split
 from bridle.models.base import LatentModel
 from bridle.models.dialled import Dialled
 from bridle.objectives import DialledObjective, Objective, ObjectiveOutput, Stand
+from bridle.training.reading import read_dial
 
 __all__ = ["System"]
 
@@ -40,13 +41,23 @@ class System(nn.Module):
         if isinstance(self.model, Dialled):
             assert isinstance(self.objective, DialledObjective)
             kappas = kappas or self.model.dial.middle
-            return self.model.at(**kappas), self.objective.stands_at(kappas)
+            position = self.model.ruler.place(kappas)
+            return self.model.at_position(position), self.objective.stands_at(kappas, position)
         return self.model, self.objective.stands()
 
     def advance(self, progress: float) -> None:
         """Tells a dial how much of the training is done, from 0 to 1, before a step (see :meth:`bridle.Dial.draw`)."""
         if isinstance(self.model, Dialled):
             self.model.dial.advance(progress)
+
+    def read(self, split: Split) -> None:
+        """Measures what a model on a dial gives all over it, when training is over (see :class:`bridle.ruler.Ruler`).
+
+        Arguments:
+            split: The one that moved the multipliers, on the model's device.
+        """
+        if isinstance(self.model, Dialled):
+            read_dial(self.model, [stand.term for stand in self.objective.stands()], split)
 
     def forward(self, batch: Batch, held_out: Batch | None = None) -> ObjectiveOutput:
         measured_on = None
