@@ -15,7 +15,7 @@ import numpy as np
 import scipy.linalg
 import torch
 
-from benchmarks.dial import IMAGES, PRESETS, Again, Task, trained
+from benchmarks.dial import IMAGES, PRESETS, Task, trained
 from bridle.data import DataSet, Split
 from bridle.evaluation import measure_split, prior_holes
 from bridle.models import LatentModel
@@ -43,7 +43,7 @@ class Samples(NamedTuple):
 
 
 def samples_of(model: LatentModel, split: Split) -> Samples:
-    ended = measure_split(model, Again(split, round(IMAGES / len(split))), most=IMAGES)
+    ended = measure_split(model, split, most=IMAGES, times=max(1, round(IMAGES / len(split))))
     holes = prior_holes(model, split, len(split))
     assert holes.ratio is not None
     with torch.no_grad():

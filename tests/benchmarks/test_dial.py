@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 
-from benchmarks.dial import Again, Row, Task, exact_kl, of_the_curve, on_curve, table
-from bridle.data import Digits
+from benchmarks.dial import Row, Task, exact_kl, of_the_curve, on_curve, table
 
 TASK = Task("Digits", "ConvVAE", 0.05, 0.2, 5, 100, 0, Path("unused"))
 
@@ -25,17 +23,10 @@ def row(kind: str, kappa: float, off: float = 1.0, over: float = 1.0) -> Row:
 
 
 def rows(off: float = 1.0, over: float = 1.0) -> list[Row]:
-    dial = [row("dial", kappa, off, over) for kappa in TASK.asked() + TASK.between()]
-    return [row("separate", kappa) for kappa in TASK.asked()] + dial
-
-
-def test_images_that_are_measured_again_are_the_same_ones() -> None:
-    split = Digits().split("train")
-    again = Again(split, 3)
-    assert len(again) == 3 * len(split)
-    index = torch.tensor([5, 7])
-    torch.testing.assert_close(again.batch(index + 2 * len(split)).x, split.batch(index).x)
-    assert len(Again(split, 0)) == len(split)
+    kappas = TASK.asked() + TASK.between()
+    dial = [row("dial", kappa, off, over) for kappa in kappas]
+    aimed = [row("dial, unread", kappa, 3 * off - 2, over) for kappa in kappas]
+    return [row("separate", kappa) for kappa in TASK.asked()] + dial + aimed
 
 
 def test_kappas_between_are_half_way_in_their_logarithm() -> None:
@@ -58,7 +49,10 @@ def test_between_its_points_a_curve_is_linear_in_both_logarithms() -> None:
 
 def test_a_dial_is_measured_at_the_kappas_and_between_them() -> None:
     off, over, monotone = of_the_curve(TASK, rows(off=1.01, over=1.05), [0])
-    assert off == "off kappa: at most 1.0% at these kappas, 1.0% half-way between them"
+    assert off == (
+        "off kappa: at most 1.0% at these kappas, 1.0% half-way between them; "
+        "where they were aimed at, unread: 3.0%, 3.0%"
+    )
     assert over.endswith("+5.0% at these kappas; +5.0% between them")
     assert monotone.endswith("for 1 of 1 seeds")
 

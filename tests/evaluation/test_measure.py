@@ -60,6 +60,17 @@ def test_means_over_the_whole_split() -> None:
     assert measured.kl_standard_error == pytest.approx(kl.std(correction=1).item() / math.sqrt(1300), rel=1e-4)
 
 
+def test_several_z_of_each_image() -> None:
+    """The noise of a mean falls with their number; what is known of the images does not rise."""
+    model, split = Noisy(), Random().split("test")
+    one, many = (measure_split(model, split, [RE(0.1)], most=50, times=times) for times in (1, 40))
+    assert one.n == many.n == 50
+    assert many.kl == pytest.approx(one.kl, rel=1e-6)
+    assert many.kl_standard_error == pytest.approx(one.kl_standard_error, rel=1e-5)
+    assert abs(many.rmse - 0.1) < 0.001 and many.values["re"] == pytest.approx(many.rmse, rel=1e-5)
+    assert many.rmse != one.rmse
+
+
 def test_information_plane_and_bits() -> None:
     measured = measure(Noisy(), Random(), [RE(0.1)])
     assert measured.sigma_opt == pytest.approx(0.1, rel=0.01)

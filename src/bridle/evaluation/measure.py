@@ -104,14 +104,28 @@ def measure(model: LatentModel, data: DataSet, constraints: Iterable[ImageConstr
 
 
 def measure_split(
-    model: LatentModel, split: Split, constraints: Iterable[ImageConstraint] = (), most: int | None = None
+    model: LatentModel,
+    split: Split,
+    constraints: Iterable[ImageConstraint] = (),
+    most: int | None = None,
+    times: int = 1,
 ) -> SplitMeasurements:
-    """Measures a model on every image of a split, or on ``most`` of them; constraints in eval mode, too."""
+    """Measures a model on every image of a split, or on ``most`` of them; constraints in eval mode, too.
+
+    Arguments:
+        model: On the device to measure on; its training mode is left as it was.
+        split: On the same device.
+        constraints: What else to measure.
+        most: Images.
+        times: How often each of them is measured, with another z each time; standard errors do not count that.
+    """
     constraints = list(constraints)
+    index = torch.arange(len(split)) if most is None else random_points(split, most)
+    n = times * len(index)
     kl = kl_squared = errors = errors_squared = 0.0
     sums: dict[str, Tensor] = {}
     with measuring(model, *constraints) as generator:
-        for batch in batches(model, split, None if most is None else random_points(split, most)):
+        for batch in batches(model, split, index.repeat(times)):
             out = model(batch.x, batch.context, generator)
             kl += out.kl.sum(dtype=torch.float64).item()
             kl_squared += out.kl.double().square().sum().item()
@@ -121,19 +135,18 @@ def measure_split(
             r = Reconstruction(batch.x, out.x_hat, out.kl, batch.label)
             for c in constraints:
                 sums[c.name] = sums.get(c.name, 0.0) + len(batch.x) * c.measure(r).double()
-    n = len(split) if most is None else min(most, len(split))
     rmse = math.sqrt(errors / n)
     return SplitMeasurements(
-        n=n,
+        n=len(index),
         kl=kl / n,
-        kl_standard_error=_standard_error(kl, kl_squared, n),
+        kl_standard_error=_standard_error(kl / n, kl_squared / n, len(index)),
         rmse=rmse,
-        rmse_standard_error=_standard_error(errors, errors_squared, n) / (2 * rmse) if rmse else 0.0,
+        rmse_standard_error=_standard_error(errors / n, errors_squared / n, len(index)) / (2 * rmse) if rmse else 0.0,
         values={c.name: c.worst(sums[c.name] / n).item() for c in constraints},
         vectors={c.name: c.in_kappa_units(sums[c.name] / n).tolist() for c in constraints if sums[c.name].dim()},
     )
 
 
-def _standard_error(total: float, total_of_squares: float, n: int) -> float:
-    """Of the mean of n numbers, from the sums of them and of their squares."""
-    return math.sqrt(max(0.0, total_of_squares / n - (total / n) ** 2) / max(1, n - 1))
+def _standard_error(mean: float, mean_of_squares: float, n: int) -> float:
+    """Of the mean of n numbers."""
+    return math.sqrt(max(0.0, mean_of_squares - mean**2) / max(1, n - 1))

@@ -15,7 +15,7 @@ from bridle.models.dialled import Dialled
 __all__ = ["read_dial"]
 
 # At all places together, and at least so many at each. By 4,000 images an error is known to half a percent, as images
-# differ in how well they are reconstructed.
+# differ in how well they are reconstructed; a smaller split is measured several times, with another z each time.
 _IMAGES, _LEAST = 100_000, 1000
 
 
@@ -26,10 +26,11 @@ def read_dial(model: Dialled[LatentModel], constraints: Iterable[ImageConstraint
     Arguments:
         model: On the device to measure on.
         constraints: Those of the dial's ranges, each at any kappa; others are left alone.
-        split: Which images, on the same device; some 4,000 of them where there is one range, or all if there are fewer.
+        split: Which images, on the same device; some 4,000 of them where there is one range.
     """
     terms = [term for term in constraints if term.name in model.dial.ranges]
     places = model.ruler.places()
     most = max(_LEAST, _IMAGES // len(places))
-    found = [measure_split(model.at_position(place.unsqueeze(0)), split, terms, most).values for place in places]
+    times = max(1, round(most / len(split)))
+    found = [measure_split(model.at_position(place.unsqueeze(0)), split, terms, most, times).values for place in places]
     model.ruler.read(**{name: torch.tensor([values[name] for values in found]) for name in model.dial.ranges})
