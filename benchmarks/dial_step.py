@@ -11,37 +11,45 @@ import time
 
 import torch
 
-from bridle.data import DataSet
+from bridle.data import BatchOrder, DataSet
 from bridle.training import ClassSpec, Constraints, TrainConfig
 from bridle.training.build import build_data
 from bridle.training.compiling import compile_system
 from bridle.training.presets import preset_for
-from bridle.training.state import TrainingState
+from bridle.training.state import TrainingState, seed_step
 
 MODELS = ("ConvVAE", "ConvDRAW", "NVPVAE")
 PRESETS = {"Digits": "tiny", "MNIST": "small"}
 
 
 class Stepper:
-    """One run's step, without its data: forward, backward, clipping, Adam, the multipliers and their judge."""
+    """A run, a step at a time, each all that the training loop does in one."""
 
     def __init__(self, config: TrainConfig, data: DataSet, compiled: bool) -> None:
-        split = data.split("train")
-        self.state = TrainingState(config, data, split, torch.device("cpu"))
+        self.config, self.split = config, data.split("train")
+        self.state = TrainingState(config, data, self.split, torch.device("cpu"))
         self.state.begin(None, None)  # type: ignore[arg-type]
-        self.batch = split.batch(torch.arange(config.batch))
-        self.clip = config.clip
+        self.weights = [weight for weight in self.state.system.parameters() if weight.requires_grad]
+        self.order = BatchOrder(len(self.split), config.batch, config.seed)
+        self.step = 0
         if compiled:
-            compile_system(self.state.system, self.batch)
+            compile_system(self.state.system, self.split.batch(self.order.index(0)))
 
     def seconds(self) -> float:
-        system = self.state.system
+        config, state, system = self.config, self.state, self.state.system
         began = time.perf_counter()
-        system(self.batch).loss.backward()
-        torch.nn.utils.clip_grad_norm_(system.parameters(), self.clip)
-        self.state.optimizer.step()
-        self.state.optimizer.zero_grad()
+        seed_step(config.seed, self.step)
+        system.advance(self.step / state.end)
+        for group in state.optimizer.param_groups:
+            group["lr"] = config.learning_rate(self.step, state.end)
+        out = system(self.split.batch(self.order.index(self.step)))
+        out.loss.backward()
+        state.totals.add(out.metrics)
+        torch.nn.utils.clip_grad_norm_(self.weights, config.clip)
+        state.optimizer.step()
+        state.optimizer.zero_grad()
         system.objective.step()
+        self.step += 1
         return time.perf_counter() - began
 
 

@@ -184,7 +184,12 @@ class Dial:
         position = self._spread(parts * torch.tensor(steps, dtype=torch.float64) % 1, self._progress)
         position = position.to(dtype).to(device)
         return _Even(
-            position, self.kappas(position), self.shares(position), self.features(position), self.looseness(position)
+            position,
+            self.kappas(position),
+            self.shares(position),
+            self.features(position),
+            self.looseness(position),
+            self.tightness(position),
         )
 
     def _spread(self, uniform: Tensor, progress: float) -> Tensor:
@@ -210,7 +215,10 @@ class Dial:
         return HASTE * torch.cat((2 * position - 1, self.shares(position)), dim=1)
 
     def _kept(self, position: Tensor) -> _Even | None:
-        return next((kept for kept in self._even.values() if kept.position is position), None)
+        for kept in self._even.values():
+            if kept.position is position:
+                return kept
+        return None
 
     def kappas(self, position: Tensor) -> dict[str, Tensor]:
         """The kappa of each range at positions ``(n, ranges)``, each of shape ``(n,)``."""
@@ -241,6 +249,12 @@ class Dial:
             for name, (least, greatest) in self.ranges.items()
         ]
         return torch.exp((position - 0.5) @ position.new_tensor(lengths) / len(lengths))
+
+    def tightness(self, position: Tensor) -> Tensor:
+        """The inverse of :meth:`looseness`, shape ``(n,)``."""
+        if (kept := self._kept(position)) is not None:
+            return kept.tightness
+        return self.looseness(position).reciprocal()
 
     def position(self, kappas: Mapping[str, float]) -> Tensor:
         """The position of one kappa for each range, shape ``(1, ranges)``.
@@ -281,9 +295,17 @@ class _Even(NamedTuple):
     shares: Tensor
     features: Tensor
     looseness: Tensor
+    tightness: Tensor
 
     def tensors(self) -> list[Tensor]:
-        return [self.position, *self.kappas.values(), self.shares, self.features, self.looseness]
+        return [
+            self.position,
+            *self.kappas.values(),
+            self.shares,
+            self.features,
+            self.looseness,
+            self.tightness,
+        ]
 
 
 class DialledGECO(GECO):
@@ -350,7 +372,8 @@ class DialledGECO(GECO):
         Raises:
             ValueError: A constraint's value is missing, unknown, or of another shape.
         """
-        value, measured = self._of_images(len(objective), values)
+        n = objective.shape[0]
+        value, measured = self._of_images(n, values)
         points, stage = self.dial.size, self.training and torch.is_grad_enabled()
         bound, per_unit = self.settings.bound[::points], self.settings.per_unit[::points]
 
@@ -358,9 +381,9 @@ class DialledGECO(GECO):
             violation = (value - bound) * per_unit
             c = violation if measured is None else (measured - bound) * per_unit
             shares = self.dial.shares(position)
-            multiplier = (shares @ self.state[0].view(-1, points).T).exp()
+            multiplier = (shares @ self.state[0].view(-1, points).T).exp_()
             # A gradient grows with its multiplier: undivided the tightest kappas would drown the others.
-            weight = 1 / (len(value) * (1 + multiplier.sum(dim=1)))
+            weight = multiplier.sum(dim=1).add_(1).mul_(n).reciprocal_()
             # The loss is linear in objectives and values, with these slopes: only that part needs a graph.
             slope = multiplier * weight.unsqueeze(1) * per_unit
             offset = torch.dot(slope.sum(dim=0), bound)
@@ -368,10 +391,10 @@ class DialledGECO(GECO):
             if stage:
                 parts = (sums, total, weights.expand_as(sums), weights.sum())
                 self._staged.add_(torch.cat([part.reshape(-1) for part in parts]))
-            lagrangian = total + torch.dot(multiplier.flatten(), violation.flatten())
-            around = self.by_name((sums / weights).reshape(-1), torch.amax)
-        loss = torch.dot(objective.float(), weight) + (torch.dot(value.flatten(), slope.flatten()) - offset)
-        return GECOOutput(loss, total / len(value), lagrangian / len(value), around)
+            lagrangian = total + torch.dot(multiplier.view(-1), violation.reshape(-1))
+            around = self.by_name((sums / weights).view(-1), torch.amax)
+        loss = torch.dot(objective.float(), weight) + (torch.dot(value.reshape(-1), slope.reshape(-1)) - offset)
+        return GECOOutput(loss, total / n, lagrangian / n, around)
 
     @torch.no_grad()
     def multipliers_at(self, position: Tensor) -> dict[str, Tensor]:

@@ -263,13 +263,13 @@ def test_layers_follow_as_they_are_told() -> None:
 def test_the_inputs_of_a_layer_have_gains_of_their_own(layer: nn.Module, shape: tuple[int, ...]) -> None:
     """What a gain of zero takes away is as if that input were not there: at one end of the dial, not at the other."""
     torch.manual_seed(0)
-    model = Dialled(nn.Sequential(layer), DIAL, {layer: "scales"})
+    model = Dialled(nn.Sequential(layer), DIAL, {layer: "gains"})
     outputs = layer.weight.shape[1 if isinstance(layer, nn.ConvTranspose2d) else 0]  # type: ignore[union-attr]
-    assert model.modulation.shape[1] == 4 + outputs
+    assert model.modulation.shape[1] == 4 + (0 if layer.bias is None else outputs)
     x = torch.rand(2, *shape)
     plain = layer(x)
     with torch.no_grad():
-        model.modulation[-1, 2] = -1 / (0.5 * HASTE)  # of the last point, the third input's gain
+        model.modulation[-1, 2] = -1 / (0.75 * HASTE)  # of the last point, the third input's gain
     without = x.clone()
     dim = -1 if isinstance(layer, nn.Linear) else 1
     without.select(dim, 2).zero_()
@@ -278,7 +278,7 @@ def test_the_inputs_of_a_layer_have_gains_of_their_own(layer: nn.Module, shape: 
     torch.testing.assert_close(model(tight, x), plain)
     torch.testing.assert_close(model(torch.cat((tight, loose)), x), torch.stack((plain[0], layer(without)[1])))
     assert not torch.allclose(layer(without), plain)
-    for follow in ("scales", "all"):
+    for follow in ("gains", "all"):
         model = Dialled(nn.Sequential(layer), DIAL, {layer: follow})  # type: ignore[dict-item]
         nn.init.normal_(model.modulation, std=0.1)
         torch.testing.assert_close(model(DIAL.position({"re": 0.1}), x), model.at(0.1)(x))

@@ -23,9 +23,10 @@ __all__ = [
 ImageShape = tuple[int, int, int]
 """Channels, height, width."""
 
-Follow = Literal["scale", "shift", "both", "scales", "all"]
-"""What becomes of a layer on a dial: its outputs are scaled, shifted, or both; its inputs and its outputs are scaled;
-or all three. Scaled inputs are for a layer behind the latents, which can so do without some of them at loose kappas."""
+Follow = Literal["scale", "shift", "both", "gains", "all"]
+"""What becomes of a layer on a dial: its outputs are scaled, shifted, or both; its inputs are scaled and its outputs
+shifted; or all three. Scaled inputs are for a layer behind the latents, which can so do without some of them at loose
+kappas."""
 
 
 class ModelOutput(NamedTuple):

@@ -76,7 +76,7 @@ class ConvLatentModel(LatentModel, HasPosteriorDensity):
     def dialled_layers(self) -> dict[nn.Module, Follow]:
         """The first layers that see all of an image, and all latents of one."""
         encoders = [self.encoder] if self.context_encoder is None else [self.encoder, self.context_encoder]
-        return {**{encoder.dense: "scale" for encoder in encoders}, self.decoder.dense[0]: "scales"}
+        return {**{encoder.dense: "scale" for encoder in encoders}, self.decoder.dense[0]: "gains"}
 
     def dialled_decoder(self) -> nn.Module:
         return self.decoder
