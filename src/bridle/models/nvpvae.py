@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from bridle.errors import ConfigError
-from bridle.models.base import ImageShape, ImportanceSample
+from bridle.models.base import Follow, ImageShape, ImportanceSample
 from bridle.models.blocks import ConvLatentModel
 from bridle.models.flow import ConditionalRealNVP
 from bridle.models.gaussian import full_precision, standard_normal_log_prob
@@ -70,6 +70,10 @@ class NVPVAE(ConvLatentModel):
 
     def log_posterior(self, z: Tensor, params: Tensor) -> Tensor:
         return self.flow.log_prob(z, params)
+
+    def dialled_layers(self) -> dict[nn.Module, Follow]:
+        """As of ConvVAE, and the decoder's first layer scaled besides: beside a flow that costs little."""
+        return {**super().dialled_layers(), self.decoder.dense[0]: "all"}
 
     def _posterior_of(self, features: Tensor) -> Tensor:
         return self.flow.context_share(features)
