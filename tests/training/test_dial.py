@@ -30,18 +30,18 @@ MODEL = ClassSpec("bridle.models.ConvVAE", {"width": 8, "hidden": 32, "latents":
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("dial") / "run"
-    train(small_config(model=MODEL, constraints=Constraints(re="0.18:0.25"), steps=600, batch=64, lr=5e-3), out)
+    train(small_config(model=MODEL, constraints=Constraints(re="0.2:0.27"), steps=600, batch=64, lr=5e-3), out)
     return out
 
 
 def test_its_summary_is_that_of_the_middle_and_has_the_curve(run: Path) -> None:
     summary = json.loads((run / "summary.json").read_text())
     re = summary["constraints"]["re"]
-    assert re["kappa"] == 0.2121 and re["value"] == pytest.approx(summary["rmse_train"], rel=1e-5)
-    assert summary["dial"]["ranges"] == {"re": [0.18, 0.25]}
+    assert re["kappa"] == 0.2324 and re["value"] == pytest.approx(summary["rmse_train"], rel=1e-5)
+    assert summary["dial"]["ranges"] == {"re": [0.2, 0.27]}
     points = summary["dial"]["curve"]["re"]
     kappas = [point["kappas"]["re"] for point in points]
-    assert len(points) == 10 and kappas == sorted(kappas) and (kappas[0], kappas[-1]) == (0.18, 0.25)
+    assert len(points) == 10 and kappas == sorted(kappas) and (kappas[0], kappas[-1]) == (0.2, 0.27)
     split, model = Digits().split("train"), bridle.load_dialled(run)
     for point in points[::3]:
         again = measure_split(model.at(point["kappas"]["re"]), split, most=10_000)
@@ -75,18 +75,18 @@ def test_a_kappa_is_had_where_it_was_measured_to_be_met(run: Path) -> None:
     def furthest_off() -> float:
         return max(abs(measure_split(dialled.at(kappa), split).rmse / kappa - 1) for kappa in kappas[1:-1])
 
-    assert furthest_off() < 0.005
+    assert furthest_off() < 0.01
     dialled.ruler.forget()
-    assert furthest_off() > 0.01
+    assert furthest_off() > 0.03
 
 
 def test_a_multiplier_is_that_of_the_place(run: Path) -> None:
     system = load_run(run).system
-    geco, place = system.objective.geco, system.model.ruler.place({"re": 0.2})  # type: ignore[attr-defined]
-    (stand,) = system.at({"re": 0.2})[1]
-    assert stand.term.kappa == 0.2
+    geco, place = system.objective.geco, system.model.ruler.place({"re": 0.23})  # type: ignore[attr-defined]
+    (stand,) = system.at({"re": 0.23})[1]
+    assert stand.term.kappa == 0.23
     assert stand.multiplier == pytest.approx(geco.multipliers_at(place)["re"].item())
-    assert not torch.equal(place, system.model.dial.position({"re": 0.2}))  # type: ignore[union-attr]
+    assert not torch.equal(place, system.model.dial.position({"re": 0.23}))  # type: ignore[union-attr]
 
 
 def test_what_is_trained_further_is_measured_anew(run: Path, tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_a_range_that_makes_no_sense_is_refused(tmp_path: Path, settings: dict[s
 def test_a_kappa_that_is_not_there_is_refused(run: Path, tmp_path: Path) -> None:
     train(small_config(steps=1), tmp_path / "one")
     for kappa, line in (
-        (0.4, r"kappa of re must lie in 0\.18 to 0\.25, got 0\.4"),
+        (0.4, r"kappa of re must lie in 0\.2 to 0\.27, got 0\.4"),
         ({"l1": 0.2}, r"a kappa for each of its ranges \(re\), got l1"),
         (None, r"was trained for re from 0\.18 to 0\.25: choose one by --kappa"),
     ):
@@ -260,7 +260,7 @@ def test_a_resumed_run_does_not_begin_anew(run: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "line"),
     [
-        ({"constraints": Constraints(re=0.4)}, r"kappa of re must lie in 0\.18 to 0\.25, got 0\.4"),
+        ({"constraints": Constraints(re=0.4)}, r"kappa of re must lie in 0\.2 to 0\.27, got 0\.4"),
         ({"constraints": Constraints(l1=0.1)}, r"a kappa for each of its ranges \(re\), got none"),
         ({"model": SMALL}, "init: the model of .* has other weights"),
     ],

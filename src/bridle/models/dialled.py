@@ -85,6 +85,8 @@ class Dialled(nn.Module, Generic[Module]):
         <class 'bridle.models.convvae.ConvVAE'>
     """
 
+    one: Tensor
+
     def __init__(self, module: Module, dial: Dial, layers: Mapping[nn.Module, Follow] | None = None) -> None:
         super().__init__()
         if layers is None and isinstance(module, LatentModel):
@@ -115,6 +117,7 @@ class Dialled(nn.Module, Generic[Module]):
         ]
         # One row for each range, whose coordinate all points share, and one for each point.
         self.modulation = nn.Parameter(named[0][1].weight.new_zeros(len(dial.ranges) + dial.size, sum(self._parts)))
+        self.register_buffer("one", self.modulation.new_ones(1), persistent=False)
         self._turn = _Turn()
         self._handles: list[RemovableHandle] = []
         self._hook()
@@ -170,16 +173,15 @@ class Dialled(nn.Module, Generic[Module]):
         """What becomes of each layer at each position."""
         # A product a layer: what is cut out of one product for all is put together again, slowly, in the backward pass.
         parts = iter(self.modulation.split(self._parts, dim=1))
-        one = self.modulation.new_ones(1)
         changes = []
         for kinds in self._kinds:
             of_layer = {kind: next(parts) for kind in kinds}
             gain, scale, shift = of_layer.get("gain"), of_layer.get("scale"), of_layer.get("shift")
             changes.append(
                 _Change(
-                    None if gain is None else torch.addmm(one, features, gain, alpha=_CALM),
-                    None if scale is None else torch.addmm(one, features, scale),
-                    None if shift is None else features @ shift,
+                    None if gain is None else torch.addmm(self.one, features, gain, alpha=_CALM),
+                    None if scale is None else torch.addmm(self.one, features, scale),
+                    None if shift is None else _Shift(features, shift),
                 )
             )
         return changes
@@ -198,13 +200,20 @@ class Dialled(nn.Module, Generic[Module]):
             self._handles.append(decoder.register_forward_hook(_Leaving(self._turn)))
 
 
+class _Shift(NamedTuple):
+    """A product that is not made yet: (positions, features) and (features, outputs)."""
+
+    features: Tensor
+    weight: Tensor
+
+
 class _Change(NamedTuple):
     """``gain`` of a layer's inputs, (positions, inputs), and ``scale`` and ``shift`` of its outputs, (positions,
     outputs); None where the layer has none."""
 
     gain: Tensor | None
     scale: Tensor | None
-    shift: Tensor | None
+    shift: _Shift | None
 
 
 class _Weights(NamedTuple):
@@ -238,7 +247,7 @@ class _Turn:
             return None
         key = number, kind, maps.shape[0], maps.dim()
         if key not in self._fitted:
-            self._fitted[key] = _fitted(change, layer, maps)
+            self._fitted[key] = _fitted(_made(change), layer, maps)
         return self._fitted[key]
 
 
@@ -265,11 +274,16 @@ class _Changing:
     def __call__(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         if not self.turn.changes:
             return output
-        scale = self.turn.fitted(self.number, "scale", layer, output)
-        shift = self.turn.fitted(self.number, "shift", layer, output)
+        scale, shift = self.turn.fitted(self.number, "scale", layer, output), self.turn.changes[self.number].shift
         if scale is not None:
             output = output * scale
-        return output if shift is None else output + shift
+        if shift is None:
+            return output
+        if output.dim() == 2 and output.shape[0] == shift.features.shape[0]:
+            return torch.addmm(output, *shift)  # made where it is added, in one go
+        fitted = self.turn.fitted(self.number, "shift", layer, output)
+        assert fitted is not None
+        return output + fitted
 
 
 class _Entering:
@@ -315,7 +329,11 @@ def _fold(change: _Change, layer: nn.Module) -> None:
             layer.bias.mul_(change.scale.squeeze(0))
     if change.shift is not None:
         assert layer.bias is not None
-        layer.bias.add_(change.shift.squeeze(0))
+        layer.bias.add_(_made(change.shift).squeeze(0))
+
+
+def _made(change: Tensor | _Shift) -> Tensor:
+    return change.features @ change.weight if isinstance(change, _Shift) else change
 
 
 def _along_inputs(gain: Tensor, layer: nn.Module) -> Tensor:

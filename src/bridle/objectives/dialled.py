@@ -113,7 +113,8 @@ def _over_bound(term: ImageConstraint, each: Tensor, kappas: Mapping[str, Tensor
     """Each image's values over its bound: what is measured at its kappa."""
     if term.name not in kappas:
         return each / term.measured_at(term.kappa)
-    return each / term.measured_at(kappas[term.name]).view(-1, *[1] * (each.dim() - 1))
+    bound = term.measured_at(kappas[term.name])
+    return each / (bound if each.dim() == 1 else bound.view(-1, *[1] * (each.dim() - 1)))
 
 
 def _limits(term: ImageConstraint, kappas: Tensor | None, elements: int) -> Limits:
