@@ -85,7 +85,7 @@ class Dialled(nn.Module, Generic[Module]):
         <class 'bridle.models.convvae.ConvVAE'>
     """
 
-    one: Tensor
+    _one: Tensor
 
     def __init__(self, module: Module, dial: Dial, layers: Mapping[nn.Module, Follow] | None = None) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ class Dialled(nn.Module, Generic[Module]):
         ]
         # One row for each range, whose coordinate all points share, and one for each point.
         self.modulation = nn.Parameter(named[0][1].weight.new_zeros(len(dial.ranges) + dial.size, sum(self._parts)))
-        self.register_buffer("one", self.modulation.new_ones(1), persistent=False)
+        self.register_buffer("_one", self.modulation.new_ones(1), persistent=False)
         self._turn = _Turn()
         self._handles: list[RemovableHandle] = []
         self._hook()
@@ -179,8 +179,8 @@ class Dialled(nn.Module, Generic[Module]):
             gain, scale, shift = of_layer.get("gain"), of_layer.get("scale"), of_layer.get("shift")
             changes.append(
                 _Change(
-                    None if gain is None else torch.addmm(self.one, features, gain, alpha=_CALM),
-                    None if scale is None else torch.addmm(self.one, features, scale),
+                    None if gain is None else torch.addmm(self._one, features, gain, alpha=_CALM),
+                    None if scale is None else torch.addmm(self._one, features, scale),
                     None if shift is None else _Shift(features, shift),
                 )
             )
