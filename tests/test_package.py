@@ -11,7 +11,7 @@ import bridle
 
 SOURCE = Path(bridle.__file__).parent
 LAYERS = [
-    {"errors", "files", "geco", "dial", "judge"},
+    {"errors", "files", "geco", "dial", "judge", "ruler"},
     {"constraints", "likelihood"},
     {"models"},
     {"objectives"},

@@ -180,7 +180,7 @@ def test_a_kappa_that_is_not_there_is_refused(run: Path, tmp_path: Path) -> None
     for kappa, line in (
         (0.4, r"kappa of re must lie in 0\.2 to 0\.27, got 0\.4"),
         ({"l1": 0.2}, r"a kappa for each of its ranges \(re\), got l1"),
-        (None, r"was trained for re from 0\.18 to 0\.25: choose one by --kappa"),
+        (None, r"was trained for re from 0\.2 to 0\.27: choose one by --kappa"),
     ):
         with pytest.raises(ConfigError, match=line):
             bridle.load(run, kappa=kappa)  # type: ignore[arg-type]
