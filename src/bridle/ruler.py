@@ -42,6 +42,8 @@ class Ruler(nn.Module):
     """
 
     off: Tensor
+    """What a coordinate turned out to be at each place, less what it is there: shape ``(places, ranges)``, in shares of
+    the range, above zero where kappa came out greater than it was aimed at."""
 
     def __init__(self, dial: Dial) -> None:
         super().__init__()
