@@ -156,6 +156,12 @@ def beta_conditioned(task: Task, data: DataSet, seed: int, ends: tuple[float, fl
     optimizer = torch.optim.Adam(model.parameters(), lr=config.lr, fused=True)
     order = BatchOrder(len(split), config.batch, seed)
     parts = {round(share * config.steps): share for share in (0.1, 0.2, 0.5, 1.0)}
+    tightest = dial.position({"re": task.least}).item()
+
+    def multiplier_at(position: torch.Tensor) -> torch.Tensor:
+        along: torch.Tensor = (position.squeeze(1) - tightest) / (1 - tightest)
+        return ends[0] * (ends[1] / ends[0]) ** along
+
     for step in range(config.steps):
         seed_step(seed, step)
         for group in optimizer.param_groups:
@@ -163,7 +169,7 @@ def beta_conditioned(task: Task, data: DataSet, seed: int, ends: tuple[float, fl
         x = split.batch(order.index(step).to(task.device)).x
         position = dial.draw(len(x), progress=step / config.steps).to(task.device)
         out = model(position, x)
-        multiplier = ends[0] * (ends[1] / ends[0]) ** position.squeeze(1)
+        multiplier = multiplier_at(position)
         c = (x - out.x_hat).square().mean(dim=(1, 2, 3)) / dial.kappas(position)["re"].square() - 1
         optimizer.zero_grad()
         ((out.kl + multiplier * c) / (1 + multiplier)).mean().backward()
@@ -171,15 +177,14 @@ def beta_conditioned(task: Task, data: DataSet, seed: int, ends: tuple[float, fl
         optimizer.step()
         if step + 1 in parts:
             for kappa in task.asked():
-                at = dial.position({"re": kappa}).item()
-                multiplier_at = ends[0] * (ends[1] / ends[0]) ** at
+                own = multiplier_at(dial.position({"re": kappa})).item()
                 share = parts[step + 1]
-                yield measured(task, "beta", seed, share, kappa, model.at(kappa), multiplier_at, data)
+                yield measured(task, "beta", seed, share, kappa, model.at(kappa), own, data)
     read_dial(model, [RE(task.least)], split)
     for kappa in task.asked():
         at = model.ruler.place({"re": kappa})
-        multiplier_at = ends[0] * (ends[1] / ends[0]) ** at.item()
-        yield measured(task, "beta, read", seed, 1.0, kappa, model.at_position(at), multiplier_at, data)
+        own = multiplier_at(at).item()
+        yield measured(task, "beta, read", seed, 1.0, kappa, model.at_position(at), own, data)
 
 
 def measured(

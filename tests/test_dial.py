@@ -12,8 +12,8 @@ from torch import Tensor
 from bridle import GECO, Constraint
 from bridle.dial import HASTE, Dial, DialledGECO
 
-ONE = Dial({"re": (0.05, 0.2)}, points=5)
-TWO = Dial({"re": (0.05, 0.2), "kl": (2.0, 50.0)}, points=4)
+ONE = Dial({"re": (0.05, 0.2)}, points=5, margin=0)
+TWO = Dial({"re": (0.05, 0.2), "kl": (2.0, 50.0)}, points=4, margin=0)
 DIALS = pytest.mark.parametrize("dial", [ONE, TWO], ids=["one range", "two ranges"])
 
 
@@ -46,19 +46,19 @@ def test_shares_are_those_of_linear_interpolation(dial: Dial) -> None:
 
 
 def power(progress: float) -> float:
-    return 0.5 + 0.8 * min(progress / 0.6, 1)
+    return 0.4 + 0.9 * min(progress / 0.6, 1)
 
 
 def shares_up_to(coordinate: Tensor, progress: float = 0.5) -> Tensor:
-    """What share of the images is nearer to the tight end. By their places, the powers of it, 0.3 / 1.6 of all stand
-    there, as many at the loose end, and from one to the other their density rises from 0.25 to 1.75."""
-    inside = 0.25 * coordinate + 0.75 * coordinate.square()
-    return torch.where(coordinate < 1, ((0.3 + inside) / 1.6) ** (1 / power(progress)), 1.0)
+    """What share of the images is nearer to the tight end. By their places, the powers of it, 0.3 / 1.8 of all stand
+    there, 0.5 / 1.8 at the loose end, and from one to the other their density rises from 0.1 to 1.9."""
+    inside = 0.1 * coordinate + 0.9 * coordinate.square()
+    return torch.where(coordinate < 1, ((0.3 + inside) / 1.8) ** (1 / power(progress)), 1.0)
 
 
 def ends(progress: float = 0.5) -> tuple[float, float]:
     """The shares of the images up to which they stand at the tight end, and from which on at the loose one."""
-    return (0.3 / 1.6) ** (1 / power(progress)), (1.3 / 1.6) ** (1 / power(progress))
+    return (0.3 / 1.8) ** (1 / power(progress)), (1.3 / 1.8) ** (1 / power(progress))
 
 
 def stands_for(dial: Dial, progress: float = 0.5) -> Tensor:
@@ -120,7 +120,7 @@ def test_positions_move_from_the_loose_end_to_the_tight_one() -> None:
         dial.advance(step / 100)
         means.append(position.mean().item())
         assert torch.equal(dial.shares(position), dial.shares(position.clone()))
-    assert means == sorted(means, reverse=True) and means[0] > 0.7 > 0.5 > means[60] == means[99]
+    assert means == sorted(means, reverse=True) and means[0] > 0.8 > 0.6 > means[60] == means[99]
 
 
 @DIALS
@@ -162,7 +162,7 @@ def test_looseness_is_kappa_over_that_of_the_middle() -> None:
     torch.testing.assert_close(
         ONE.looseness(position[:, :1]), ONE.kappas(position[:, :1])["re"] / math.sqrt(0.05 * 0.2)
     )
-    dial = Dial({"pncc": (0.3, 0.9)}, similarities=["pncc"])
+    dial = Dial({"pncc": (0.3, 0.9)}, similarities=["pncc"], margin=0)
     misses = 1 - dial.kappas(position[:, :1])["pncc"]
     torch.testing.assert_close(dial.looseness(position[:, :1]), (misses / math.sqrt(0.7 * 0.1)).sqrt())
 
@@ -434,7 +434,7 @@ def test_values_of_another_shape_are_refused(values: dict[str, Tensor], message:
 
 
 def test_a_similarity_goes_by_what_is_missing() -> None:
-    dial = Dial({"pncc": (0.2, 0.9)}, points=4, similarities=["pncc"])
+    dial = Dial({"pncc": (0.2, 0.9)}, points=4, similarities=["pncc"], margin=0)
     missing = 1 - dial.kappas(dial.grid())["pncc"]
     torch.testing.assert_close(missing, 0.8 * 0.125 ** (torch.arange(4) / 3))
     for kappa in (0.2, 0.5, 0.9):
@@ -454,6 +454,30 @@ def test_kappas_along_a_range_reach_its_ends_exactly() -> None:
         narrow.position(at)
 
 
+@pytest.mark.parametrize("margin", [0.05, 0.5])
+def test_a_dial_goes_on_beyond_the_tight_ends_of_its_ranges(margin: float) -> None:
+    """By so much of a range's length, in its logarithm; what can be asked for is the range."""
+    ranges = {"re": (0.05, 0.2), "pncc": (0.3, 0.9)}
+    dial = Dial(ranges, points=3, similarities=["pncc"], margin=margin)
+    beyond = dial.kappas(torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
+    torch.testing.assert_close(beyond["re"], torch.tensor([0.05 * 4**-margin, 0.2]))
+    torch.testing.assert_close(1 - beyond["pncc"], torch.tensor([0.1 * 7**-margin, 0.7]))
+    at = dial.position({"re": 0.05, "pncc": 0.9})
+    torch.testing.assert_close(at, torch.tensor([[margin, 1]]) / torch.tensor([[1 + margin, 1 + margin]]))
+    assert dial.along("re", 3)[0]["re"] == 0.05 and dial.along("pncc", 3)[2]["pncc"] == 0.9
+    assert dial.middle == {"re": 0.1, "pncc": 0.7354}
+    for kappas in ({"re": 0.0499, "pncc": 0.5}, {"re": 0.1, "pncc": 0.901}):
+        with pytest.raises(ValueError, match="must lie in"):
+            dial.position(kappas)
+    torch.testing.assert_close(dial.refined().grid()[::2][:3], dial.grid()[:3])
+    torch.testing.assert_close(dial.refined().kappas(at)["re"], torch.tensor([0.05]))
+
+
+def test_a_margin_below_zero_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"margin of a dial must be at least 0, got -0\.1"):
+        Dial({"re": (0.1, 0.2)}, margin=-0.1)
+
+
 def test_the_grid_is_in_the_order_of_the_shares() -> None:
     torch.testing.assert_close(TWO.shares(TWO.grid()), torch.eye(TWO.size))
 
@@ -461,7 +485,8 @@ def test_the_grid_is_in_the_order_of_the_shares() -> None:
 def test_multipliers_at_a_kappa() -> None:
     """Linear in the logarithm between points, in the bound's shape; an interval's are those of its two sides."""
     geco = DialledGECO(
-        {"re": Constraint(upper=torch.ones(3)), "both": Constraint(lower=0.5, upper=1.5)}, Dial({"re": (0.1, 0.4)}, 3)
+        {"re": Constraint(upper=torch.ones(3)), "both": Constraint(lower=0.5, upper=1.5)},
+        Dial({"re": (0.1, 0.4)}, 3, margin=0),
     )
     logs = torch.tensor([[0.0, 1, 2], [1, 1, 1], [0, 2, 0], [0, 1, 0], [1, 0, 0]])
     geco.state[0] = logs.flatten()

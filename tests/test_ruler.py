@@ -13,6 +13,7 @@ from bridle.dial import Dial
 from bridle.ruler import Ruler
 
 ONE = Dial({"re": (0.05, 0.2)}, points=4)
+SHORT = Dial({"re": (0.05, 0.2)}, points=2, margin=0)  # five places: 0.05, 0.071, 0.1, 0.141, 0.2
 SIMILAR = Dial({"pncc": (0.3, 0.9)}, points=4, similarities=["pncc"])
 TWO = Dial({"re": (0.05, 0.2), "pncc": (0.3, 0.9)}, points=3, similarities=["pncc"])
 
@@ -35,12 +36,14 @@ def test_unmeasured_it_is_the_dials_own_position() -> None:
         assert torch.equal(Ruler(ONE).place({"re": kappa}), ONE.position({"re": kappa}))
 
 
-def test_places_are_the_points_and_those_half_way_between() -> None:
-    places = Ruler(ONE).places()
-    assert places.shape == (7, 1)
-    torch.testing.assert_close(places[::2], ONE.grid())
-    torch.testing.assert_close(places[1::2], (places[:-1:2] + places[2::2]) / 2)
-    assert Ruler(TWO).places().shape == (25, 2)
+def test_places_are_the_points_and_some_between_them() -> None:
+    """Three between two points of a curve, one between two of a surface."""
+    for dial, parts, shape in ((ONE, 4, (13, 1)), (TWO, 2, (25, 2))):
+        places = Ruler(dial).places()
+        assert places.shape == shape
+        of_last = places[:, -1].unique()
+        torch.testing.assert_close(of_last[::parts], dial.grid()[:, -1].unique())
+        torch.testing.assert_close(of_last.diff(), torch.full((len(of_last) - 1,), 1 / (len(of_last) - 1)))
 
 
 @pytest.mark.parametrize("factor", [0.97, 1.04])
@@ -60,21 +63,20 @@ def test_what_is_missing_of_a_similarity_is_off_by_a_factor() -> None:
 def test_linear_between_places() -> None:
     ruler = Ruler(ONE)
     kappas = ONE.kappas(ruler.places().double())["re"]
-    off = torch.tensor([0.02, -0.01, 0.04, 0.0, -0.03, 0.01, 0.0])  # of log(kappa)
+    off = torch.tensor([0.02, -0.01, 0.04, 0.0, -0.03, 0.01, 0.0, 0.01, 0.03, -0.02, 0.02, 0.01, 0.0])  # of log(kappa)
     ruler.read(re=kappas * off.exp())
     logs = (kappas.log() + off).tolist()
-    for i in range(6):
+    for i in range(1, 12):
         asked = math.exp(0.3 * logs[i] + 0.7 * logs[i + 1])
-        assert ruler.place({"re": asked}).item() == pytest.approx((i + 0.7) / 6, abs=1e-5)
+        assert ruler.place({"re": asked}).item() == pytest.approx((i + 0.7) / 12, abs=1e-5)
 
 
 def test_the_loosest_place_where_kappa_is_met() -> None:
-    ruler = Ruler(ONE)
-    #                          0.05  0.063 0.079 0.1   0.126 0.159 0.2
-    ruler.read(re=torch.tensor([0.06, 0.07, 0.09, 0.08, 0.14, 0.14, 0.14]))
+    ruler = Ruler(SHORT)
+    ruler.read(re=torch.tensor([0.06, 0.09, 0.08, 0.14, 0.14]))
     # Met at 0.1 as well as before the bump; a little of the way from 0.08 to 0.14 is left.
     place = ruler.place({"re": 0.085}).item()
-    assert place == pytest.approx((3 + math.log(0.085 / 0.08) / math.log(0.14 / 0.08)) / 6, abs=1e-5)
+    assert place == pytest.approx((2 + math.log(0.085 / 0.08) / math.log(0.14 / 0.08)) / 4, abs=1e-5)
     # Slack from 0.14 on, another constraint being the tighter one: all the way.
     assert ruler.place({"re": 0.15}).item() == 1
     # Met nowhere: where the error is least.
@@ -84,7 +86,7 @@ def test_the_loosest_place_where_kappa_is_met() -> None:
 
 def test_the_place_rises_with_kappa() -> None:
     ruler = Ruler(ONE)
-    noise = torch.randn(7, generator=torch.Generator().manual_seed(0)) / 10
+    noise = torch.randn(13, generator=torch.Generator().manual_seed(0)) / 10
     ruler.read(re=ONE.kappas(ruler.places())["re"] * noise.exp())
     places = [ruler.place({"re": point["re"]}).item() for point in ONE.along("re", 60)]
     assert places == sorted(places) and places[0] < 0.2 and places[-1] > 0.8
@@ -117,9 +119,9 @@ def test_a_slack_constraint_of_a_surface() -> None:
 
 
 def test_a_perfect_reconstruction_is_a_number() -> None:
-    ruler = Ruler(ONE)
-    ruler.read(re=torch.tensor([0.0, 0.0, 0.079, 0.1, 0.126, 0.159, 0.2]))
-    assert bool(ruler.off.isfinite().all()) and 1 / 6 < ruler.place({"re": 0.06}).item() < 1 / 3
+    ruler = Ruler(SHORT)
+    ruler.read(re=torch.tensor([0.0, 0.0, 0.1, 0.141, 0.2]))
+    assert bool(ruler.off.isfinite().all()) and 1 / 4 < ruler.place({"re": 0.06}).item() < 1 / 2
 
 
 def test_forgetting() -> None:
@@ -138,10 +140,10 @@ def test_its_readings_are_part_of_the_state() -> None:
 @pytest.mark.parametrize(
     ("found", "line"),
     [
-        ({"l1": torch.ones(7)}, r"for each of the dial's ranges \(re\), got l1"),
+        ({"l1": torch.ones(13)}, r"for each of the dial's ranges \(re\), got l1"),
         ({}, "got none"),
-        ({"re": torch.ones(4)}, r"'re' needs 7 values, one a place, got shape \(4,\)"),
-        ({"re": torch.full((7,), math.nan)}, "got NaN"),
+        ({"re": torch.ones(4)}, r"'re' needs 13 values, one a place, got shape \(4,\)"),
+        ({"re": torch.full((13,), math.nan)}, "got NaN"),
     ],
 )
 def test_readings_that_make_no_sense(found: dict[str, Tensor], line: str) -> None:

@@ -24,21 +24,22 @@ _ROUNDS = 4
 class Ruler(nn.Module):
     """What kappa a model on a dial reaches at each of many places, and so the place for a kappa.
 
-    The places are the points of the dial's grid and those half-way between them, linear in between, as the logarithms
-    of the multipliers are. A kappa's place is the loosest at which it is met; where it is met nowhere, the place that
-    comes nearest. Before anything is measured it is that at which the kappa is aimed at: :meth:`bridle.Dial.position`.
+    The places are the points of the dial's grid and one half-way between any two of them, or three where there is a
+    single range; what comes in between is taken to be linear. A kappa's place is the loosest at which it is met; where
+    it is met nowhere, the place that comes nearest. Before anything is measured it is that at which the kappa is aimed
+    at: :meth:`bridle.Dial.position`.
 
     Arguments:
         dial: The ranges.
 
     Example:
-        >>> ruler = Ruler(Dial({"re": (0.1, 0.4)}, points=2))
+        >>> ruler = Ruler(Dial({"re": (0.1, 0.4)}, points=2, margin=0))
         >>> ruler.dial.kappas(ruler.places())["re"]
-        tensor([0.1000, 0.2000, 0.4000])
-        >>> ruler.read(re=torch.tensor([0.1, 0.21, 0.4]))        # one error is 5% too high
+        tensor([0.1000, 0.1414, 0.2000, 0.2828, 0.4000])
+        >>> ruler.read(re=torch.tensor([0.1, 0.1414, 0.21, 0.2828, 0.4]))  # one error is 5% too high
         >>> place = ruler.place({"re": 0.2})
         >>> round(ruler.dial.kappas(place)["re"].item(), 4)      # so something tighter has to be aimed at
-        0.1911
+        0.1916
     """
 
     off: Tensor
@@ -48,7 +49,9 @@ class Ruler(nn.Module):
     def __init__(self, dial: Dial) -> None:
         super().__init__()
         self.dial = dial
-        self._fine = dial.refined()
+        # Two neighbouring points may have multipliers that differ by ten times, and errors that are then no straight
+        # line from one to the other. Over a surface as many would take as long as training.
+        self._fine = dial.refined(4 if len(dial.ranges) == 1 else 2)
         self.register_buffer("off", torch.zeros(self._fine.size, len(dial.ranges)))
 
     def places(self) -> Tensor:

@@ -13,7 +13,7 @@ from bridle.dial import HASTE, Dial
 from bridle.models import NVPVAE, ConvDRAW, ConvVAE, LatentModel
 from bridle.models.dialled import Dialled
 
-DIAL = Dial({"re": (0.05, 0.25)})
+DIAL = Dial({"re": (0.05, 0.25)}, margin=0)
 IMAGES = (1, 8, 8)
 MODELS: dict[str, tuple[type[LatentModel], dict[str, Any]]] = {
     "ConvVAE": (ConvVAE, {"latents": 6, "width": 4, "hidden": 16}),
@@ -269,7 +269,7 @@ def test_the_inputs_of_a_layer_have_gains_of_their_own(layer: nn.Module, shape: 
     x = torch.rand(2, *shape)
     plain = layer(x)
     with torch.no_grad():
-        model.modulation[-1, 2] = -1 / (0.75 * HASTE)  # of the last point, the third input's gain
+        model.modulation[-1, 2] = -1 / (0.5 * HASTE)  # of the last point, the third input's gain
     without = x.clone()
     dim = -1 if isinstance(layer, nn.Linear) else 1
     without.select(dim, 2).zero_()
@@ -317,7 +317,7 @@ def test_a_module_that_recomputes_is_refused() -> None:
 def test_what_all_points_share_changes_evenly_along_each_range() -> None:
     """At the middle of both ranges the weight is as it was, and at a corner all of both is added."""
     torch.manual_seed(0)
-    dial = Dial({"re": (0.1, 0.4), "l1": (0.1, 0.4)})
+    dial = Dial({"re": (0.1, 0.4), "l1": (0.1, 0.4)}, margin=0)
     model = Dialled(nn.Linear(3, 4), dial)
     with torch.no_grad():
         model.modulation[:2, :4] = torch.rand(2, 4)
@@ -331,7 +331,7 @@ def test_what_all_points_share_changes_evenly_along_each_range() -> None:
 
 def test_a_change_is_free_at_each_point_and_linear_between_them() -> None:
     torch.manual_seed(0)
-    dial = Dial({"re": (0.1, 0.4)}, points=3)
+    dial = Dial({"re": (0.1, 0.4)}, points=3, margin=0)
     model = Dialled(nn.Linear(3, 4), dial)
     plain = model.module.weight
     with torch.no_grad():

@@ -31,7 +31,7 @@ def batch(position: Tensor, seed: int = 0) -> Reconstruction:
 def test_at_one_kappa_it_is_the_objective_of_that_kappa(point: int) -> None:
     """With all images at one point of the grid, its multipliers are those of GECO with that kappa, and its gradients
     are, divided by one plus their sum."""
-    dial = Dial({"re_channel": (0.05, 0.2)}, points=5)
+    dial = Dial({"re_channel": (0.05, 0.2)}, points=5, margin=0)
     kappa = dial.kappas(dial.grid())["re_channel"][point].item()
     ranged, fixed = REChannel(dial.middle["re_channel"]), L1(0.07)
     dialled = objective(dial, ranged, fixed)
@@ -122,7 +122,7 @@ def test_columns_are_told_for_the_middle() -> None:
 
 
 def test_where_it_stands_at_a_kappa() -> None:
-    dial = Dial({"re": (0.05, 0.2)}, points=3)
+    dial = Dial({"re": (0.05, 0.2)}, points=3, margin=0)
     dialled = objective(dial, RE(0.1), L1(0.07))
     dialled.geco.state[0, :3] = torch.tensor([8.0, 4.0, 2.0]).log()
     kappas = {"re": 0.1 * 2**0.5}

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Generator, Tensor, nn
 
-from bridle.models.base import ImageShape, ImportanceSample, LatentGaussians
+from bridle.models.base import Follow, ImageShape, ImportanceSample, LatentGaussians
 from bridle.models.blocks import ConvLatentModel
 from bridle.models.gaussian import (
     gaussian_kl,
@@ -95,6 +95,10 @@ class ConvVAE(ConvLatentModel):
         constant = (mean.square() * precision + 2 * log_std).sum(dim=1) + self.latents * math.log(2 * math.pi)
         squared_distance = torch.addmm(constant, z, (mean * precision).T, alpha=-2).addmm_(z.square(), precision.T)
         return squared_distance.mul_(-0.5)
+
+    def dialled_layers(self) -> dict[nn.Module, Follow]:
+        """And the posterior's own, where a latent is taken up at tight kappas and left at loose ones."""
+        return {**super().dialled_layers(), self.head: "scale"}
 
     def _posterior_of(self, features: Tensor) -> Tensor:
         return torch.cat(gaussian_parameters(self.head(features)), dim=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
@@ -26,9 +27,9 @@ _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, *_TRANSPOSED)
 _MANY = 256
 
 # How fast gains are learned, as a share of the dial's haste. A latent whose gain moves fast is noisy, which is what
-# tight kappas and samples do not bear: on Digits (NVPVAE, one seed) the KL over separate runs' is -9% at the tightest
-# kappa and at most 3.7% elsewhere with 0.5, -10 and 2.8% with 0.75, -6 and 2.6% with 1, holes 1.47, 1.58, 1.71.
-_CALM = 0.75
+# tight kappas and samples do not bear: on Digits (NVPVAE, one seed) the ratio of holes at the tightest kappa is 1.34
+# with 0.5 and 1.44 with 0.75, at which the KL is two points lower on average.
+_CALM = 0.5
 
 _Kind = Literal["gain", "scale", "shift"]
 _KINDS: dict[Follow, tuple[_Kind, ...]] = {
@@ -115,6 +116,9 @@ class Dialled(nn.Module, Generic[Module]):
             for (_, layer), kinds in zip(named, self._kinds, strict=True)
             for kind in kinds
         ]
+        numbers = itertools.count()
+        taken = [{kind: next(numbers) for kind in kinds} for kinds in self._kinds]
+        self._of_layers = [(its.get("gain"), its.get("scale"), its.get("shift")) for its in taken]
         # One row for each range, whose coordinate all points share, and one for each point.
         self.modulation = nn.Parameter(named[0][1].weight.new_zeros(len(dial.ranges) + dial.size, sum(self._parts)))
         self.register_buffer("_one", self.modulation.new_ones(1), persistent=False)
@@ -172,19 +176,15 @@ class Dialled(nn.Module, Generic[Module]):
     def _changes(self, features: Tensor) -> list[_Change]:
         """What becomes of each layer at each position."""
         # A product a layer: what is cut out of one product for all is put together again, slowly, in the backward pass.
-        parts = iter(self.modulation.split(self._parts, dim=1))
-        changes = []
-        for kinds in self._kinds:
-            of_layer = {kind: next(parts) for kind in kinds}
-            gain, scale, shift = of_layer.get("gain"), of_layer.get("scale"), of_layer.get("shift")
-            changes.append(
-                _Change(
-                    None if gain is None else torch.addmm(self._one, features, gain, alpha=_CALM),
-                    None if scale is None else torch.addmm(self._one, features, scale),
-                    None if shift is None else _Shift(features, shift),
-                )
+        parts, one = self.modulation.split(self._parts, dim=1), self._one
+        return [
+            _Change(
+                None if gain is None else torch.addmm(one, features, parts[gain], alpha=_CALM),
+                None if scale is None else torch.addmm(one, features, parts[scale]),
+                None if shift is None else _Shift(features, parts[shift]),
             )
-        return changes
+            for gain, scale, shift in self._of_layers
+        ]
 
     def _hook(self) -> None:
         self._handles = []
@@ -260,8 +260,11 @@ class _Gaining:
     def __call__(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         if not self.turn.changes:
             return inputs
-        gain = self.turn.fitted(self.number, "gain", layer, inputs[0])
+        gain = self.turn.changes[self.number].gain
         assert gain is not None
+        if inputs[0].shape != gain.shape:
+            gain = self.turn.fitted(self.number, "gain", layer, inputs[0])
+            assert gain is not None
         return (inputs[0] * gain, *inputs[1:])
 
 
@@ -274,8 +277,11 @@ class _Changing:
     def __call__(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         if not self.turn.changes:
             return output
-        scale, shift = self.turn.fitted(self.number, "scale", layer, output), self.turn.changes[self.number].shift
+        _, scale, shift = self.turn.changes[self.number]
         if scale is not None:
+            if output.shape != scale.shape:
+                scale = self.turn.fitted(self.number, "scale", layer, output)
+                assert scale is not None
             output = output * scale
         if shift is None:
             return output

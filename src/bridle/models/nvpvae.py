@@ -72,8 +72,8 @@ class NVPVAE(ConvLatentModel):
         return self.flow.log_prob(z, params)
 
     def dialled_layers(self) -> dict[nn.Module, Follow]:
-        """As of ConvVAE, and the decoder's first layer scaled besides: beside a flow that costs little."""
-        return {**super().dialled_layers(), self.decoder.dense[0]: "all"}
+        """And what the flow is told of the image."""
+        return {**super().dialled_layers(), self.flow.context: "both"}
 
     def _posterior_of(self, features: Tensor) -> Tensor:
         return self.flow.context_share(features)

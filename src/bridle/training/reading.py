@@ -14,9 +14,9 @@ from bridle.models.dialled import Dialled
 
 __all__ = ["read_dial"]
 
-# At all places together, and at least so many at each. By 4,000 images an error is known to half a percent, as images
+# At all places together, and at least so many at each. By 3,300 images an error is known to half a percent, as images
 # differ in how well they are reconstructed; a smaller split is measured several times, with another z each time.
-_IMAGES, _LEAST = 100_000, 1000
+_IMAGES, _LEAST = 150_000, 1000
 
 
 def read_dial(model: Dialled[LatentModel], constraints: Iterable[ImageConstraint], split: Split) -> None:
@@ -26,7 +26,7 @@ def read_dial(model: Dialled[LatentModel], constraints: Iterable[ImageConstraint
     Arguments:
         model: On the device to measure on.
         constraints: Those of the dial's ranges, each at any kappa; others are left alone.
-        split: Which images, on the same device; some 4,000 of them where there is one range.
+        split: Which images, on the same device; some 3,300 of them where there is one range.
     """
     terms = [term for term in constraints if term.name in model.dial.ranges]
     places = model.ruler.places()
