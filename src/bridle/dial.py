@@ -126,7 +126,7 @@ class Dial:
         shown = {}
         for share, (name, (least, greatest)) in zip(shares, self.ranges.items(), strict=True):
             inside = self._along(name, torch.tensor(share, dtype=torch.float64), least, greatest).item()
-            kappa = {0: least, 1: greatest}.get(share, inside)
+            kappa = {0.0: least, 1.0: greatest}.get(share, inside)
             rounded = float(f"{kappa:.4g}")
             shown[name] = rounded if least < rounded < greatest else kappa
         return shown
