@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import pickle
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -221,6 +223,32 @@ def test_it_compiles_without_a_break() -> None:
 def test_a_kappa_that_it_does_not_have_is_refused(dial: Dial, asked: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         dialled("ConvVAE", False, dial).at(**asked)
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))], ids=["copy", "pickle"]
+)
+def test_a_copy_follows_by_itself(copied: Callable[[nn.Module], nn.Module]) -> None:
+    model, (x, _) = dialled("ConvVAE", conditional=False), images(conditional=False, n=6)
+    position = DIAL.even(6)
+    before = model(position, x, None, noise()).x_hat
+    other = copied(model)
+    torch.testing.assert_close(other(position, x, None, noise()).x_hat, before, rtol=0, atol=0)
+    nn.init.normal_(other.modulation)  # type: ignore[arg-type]
+    torch.testing.assert_close(model(position, x, None, noise()).x_hat, before, rtol=0, atol=0)
+    assert not torch.allclose(other(position, x, None, noise()).x_hat, before)
+
+
+def test_a_layer_with_a_forward_of_its_own_keeps_it() -> None:
+    layer = nn.Linear(3, 3)
+    layer.forward = lambda x: 2 * x  # type: ignore[method-assign, assignment]
+    model = Dialled(nn.Sequential(layer), DIAL, {layer: "scale"})
+    nn.init.normal_(model.modulation, std=0.1)
+    position, x = DIAL.position({"re": 0.1}), torch.rand(1, 3)
+    scale = model(position, torch.ones(1, 3)) / 2
+    torch.testing.assert_close(model(position, x), 2 * x * scale)
+    torch.testing.assert_close(model.module(x), 2 * x)
+    torch.testing.assert_close(model.at(0.1)(x), 2 * x)
 
 
 def test_a_module_without_layers_is_refused() -> None:
