@@ -245,7 +245,7 @@ class _Turn:
 class _Follower:
     """Stands in the place of a module's ``forward``; leaves what it does as it is unless a dial's turn is under way.
 
-    A hook before and one behind would do the same, but made a training step on small images 1.5% longer.
+    A hook before and one behind would do the same, but made a training step on small images about 1% longer.
     """
 
     def __init__(self, module: nn.Module, turn: _Turn) -> None:
