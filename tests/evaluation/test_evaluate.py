@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 from typing import Any
 
@@ -20,6 +21,7 @@ from bridle.evaluation import (
     measure,
     measure_latents,
     prior_holes,
+    sample_distance,
 )
 from bridle.models import ConvDRAW, ConvVAE, ImportanceSample, LatentModel, ModelOutput
 
@@ -35,6 +37,7 @@ def test_each_part_is_what_its_own_function_gives() -> None:
     assert found.measurements == measure(model, data, constraints)
     assert found.latents == measure_latents(model, data.split("test"))
     assert found.holes == prior_holes(model, data.split("train"))
+    assert found.samples == sample_distance(model, data.split("train"))
     assert found.importance == importance_weighted(model, data.split("test"), found.measurements.sigma_opt, 3)
     marginal = marginal_kl(model, data.split("train"), 20)
     assert asdict(found.marginal) | {"seconds": 0} == asdict(marginal) | {"seconds": 0}
@@ -81,11 +84,31 @@ def test_a_plain_model_is_measured_as_far_as_it_tells() -> None:
     }
 
 
-def test_what_it_cannot_say_of_other_models() -> None:
+def test_of_a_chain_there_is_all_of_it() -> None:
+    """By the full mixture, where that is no more than a million passes of the encoder; asked for, at any number."""
     torch.manual_seed(0)
-    found = evaluate(ConvDRAW((1, 8, 8), steps=1, channels=4, latent_channels=1, scale=4), Digits(), importance=1)
-    assert found.importance is not None and found.latents.kl is not None
-    assert list(found.skipped) == ["marginal KL"]
+    model, data = ConvDRAW((1, 8, 8), steps=1, channels=4, latent_channels=1, scale=4), Digits()
+    found = evaluate(model, data, importance=1, samples=2)
+    assert found.importance is not None and found.latents.kl is not None and found.skipped == {}
+    assert found.marginal is not None and found.marginal.components == len(data.split("train"))
+
+
+def test_a_mixture_that_takes_long_is_the_quick_one_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    chain, data = ConvDRAW((1, 8, 8), steps=1, channels=4, latent_channels=1, scale=4), Digits()
+    n = len(data.split("train"))
+    monkeypatch.setattr(sys.modules[evaluate.__module__], "_MOST_ENCODED", 2 * n - 1)
+
+    def components(model: LatentModel, **settings: Any) -> int:
+        marginal = evaluate(model, data, importance=0, samples=2, **settings).marginal
+        assert marginal is not None
+        return marginal.components
+
+    assert components(chain) == 256
+    assert components(chain, mixture="full") == n
+    assert components(small()) == n
+    monkeypatch.setattr(sys.modules[evaluate.__module__], "_MOST_ENCODED", 2 * n)
+    assert components(chain) == n
 
 
 class Failing(ConvVAE):

@@ -53,6 +53,44 @@ def test_a_prior_with_holes() -> None:
     assert found.ratio == pytest.approx(found.prior / found.data)
 
 
+def test_the_standard_error_is_what_the_ratio_differs_by_between_splits() -> None:
+    """Halves of an image's pixels are off, so that errors of pictures spread."""
+
+    class Fickle(Halves):
+        def encode(self, x: Tensor, context: Tensor | None = None, generator: Generator | None = None) -> Tensor:
+            size = torch.rand(len(x), 1, 1, 1, generator=generator)
+            return x + 0.1 * size * torch.randn(x.shape, generator=generator)
+
+    model = Fickle(error=0.1)
+    ends = []
+    for n in range(40, 140):  # each number of pictures takes other noise
+        found = prior_holes(model, dark(n))
+        assert found.ratio is not None and found.ratio_standard_error is not None
+        ends.append((found.ratio, found.ratio_standard_error))
+    ratios, errors = torch.tensor(ends).T
+    assert ratios.mean().item() == pytest.approx(1, abs=0.03)
+    assert ratios.std().item() == pytest.approx(errors.square().mean().sqrt().item(), rel=0.3)
+
+
+def test_several_pictures_of_each_image() -> None:
+    found = prior_holes(Halves(error=0.1), dark(50), times=20)
+    assert found.n == 1000
+    assert found.data == pytest.approx(0.02, rel=0.02)
+
+
+def test_another_model_may_be_the_judge() -> None:
+    """Whoever made the pictures, one that knows only dark ones sees the holes, and one that knows all does not."""
+    strict, mild = Halves(error=0.1), Halves(error=0.02)
+    ratios = {
+        (name, whose): prior_holes(model, dark(500), judge=judge).ratio
+        for name, judge in (("strict", strict), ("mild", mild))
+        for whose, model in (("strict's", strict), ("mild's", mild))
+    }
+    assert ratios["strict", "strict's"] == ratios["strict", "mild's"] == prior_holes(strict, dark(500)).ratio
+    assert ratios["mild", "strict's"] == pytest.approx(1, abs=0.02)
+    assert ratios["strict", "mild's"] > 3
+
+
 def test_without_holes_the_ratio_is_one() -> None:
     assert prior_holes(Halves(error=0.02), dark(500)).ratio == pytest.approx(1, abs=0.02)
 
@@ -63,7 +101,7 @@ def test_where_nothing_is_lost_there_is_no_ratio() -> None:
             return torch.full((len(z), 1, 8, 8), 0.5)
 
     found = prior_holes(Constant(error=0.1), dark(20))
-    assert (found.prior, found.data, found.ratio) == (0, 0, None)
+    assert (found.prior, found.data, found.ratio, found.ratio_standard_error) == (0, 0, None, None)
     assert "NaN" not in json.dumps(asdict(found))
 
 

@@ -317,11 +317,46 @@ def test_the_precision_is_the_one_that_was_used(precision: Precision) -> None:
     assert marginal_kl(build_gaussian(), Digits().split("test"), samples=2, precision=precision).precision == "fp64"
 
 
+def chain() -> ConvDRAW:
+    torch.manual_seed(0)
+    return ConvDRAW((1, 8, 8), steps=3, channels=6, latent_channels=2, scale=4)
+
+
+def test_of_a_chain_it_is_the_mixture_written_out() -> None:
+    """ConvDRAW: every z, step by step, under every image."""
+    model, split = chain(), Digits().split("test")
+    with torch.no_grad():
+        for core in model.cores:
+            core.posterior_head.weight.mul_(8)
+    images = TensorSplit((split.batch(torch.arange(12)).x * 255).byte())
+    found = marginal_kl(model, images, samples=24)
+    assert (found.components, found.precision, found.within_bounds) == (12, "fp32", True)
+    with torch.no_grad():
+        x = images.batch(torch.arange(12)).x
+        z = model.encode(x.repeat(200, 1, 1, 1), generator=Generator().manual_seed(1)).flatten(1)
+        log_q = model.log_posterior(z[:, None], model.posterior(x)).double()
+        own = log_q.gather(1, torch.arange(12).repeat(200)[:, None]).squeeze(1)
+        information = own - (log_q.logsumexp(dim=1) - math.log(12))
+    assert 0.2 < found.information < math.log(12) - 0.2
+    error = math.hypot(found.information_standard_error, information.std().item() / math.sqrt(2400))
+    assert abs(found.information - information.mean().item()) < 4 * error
+
+
+def test_a_chain_that_does_not_look_tells_nothing() -> None:
+    model = chain()
+    with torch.no_grad():
+        for core in model.cores:
+            core.encoder_constant.weight.zero_()
+            core.encoder.weight[:, :16].zero_()
+    found = marginal_kl(model, Digits().split("test"), samples=10)
+    assert abs(found.information) < 1e-3 < found.average_kl
+    assert found.marginal_kl == pytest.approx(found.average_kl, abs=1e-3)
+
+
 def test_what_it_refuses() -> None:
     split = Digits().split("test")
     small = {"width": 4, "hidden": 16, "latents": 4}
     cases = [
-        (ConvDRAW((1, 8, 8), steps=2, scale=2), {}, "ConvDRAW has no posterior density that can be evaluated at any z"),
         (ConvVAE((1, 8, 8), (1, 8, 8), **small), {}, r"this ConvVAE is conditional: .* against p\(z \| context\)"),
         (ConvVAE((1, 8, 8), **small), {"samples": 1}, "needs at least 2 samples, got 1"),
         (ConvVAE((1, 8, 8), **small), {"components": 2}, "needs at least 3 components, got 2"),

@@ -59,10 +59,13 @@ def normal(stats: Tensor) -> Normal:
     return Normal(stats[:, :n], stats[:, n:].clamp(-7, 5).exp())
 
 
-def reference(model: ConvDRAW, x: Tensor, context: Tensor | None, generator: torch.Generator):
+def reference(
+    model: ConvDRAW, x: Tensor, context: Tensor | None, generator: torch.Generator, given: Tensor | None = None
+):
     """The recurrence step by step: the canvas an image, nothing computed ahead, everything concatenated.
 
-    Gives x_hat, the KL of every step (B, T), and log q(z|x) - log p(z) of the whole chain (B,).
+    Gives x_hat, the KL of every step (B, T), and log q(z|x) and log p(z) of the whole chain (B,): of the latents
+    ``given`` (B, T, c, h, w), or else of those that the generator draws.
     """
     side = model.scale
     grid = [math.ceil(s / side) for s in x.shape[2:]]
@@ -79,7 +82,7 @@ def reference(model: ConvDRAW, x: Tensor, context: Tensor | None, generator: tor
         state = tower.state(extra[0])
         h_d, c_d = state[:, :channels].tanh(), state[:, channels:]
     canvas = torch.zeros_like(padded)
-    kls, log_ratio = [], 0.0
+    kls, log_q, log_p = [], 0.0, 0.0
     for t in range(model.steps):
         core = model.cores[t if len(model.cores) > 1 else 0]
         assert isinstance(core, Core)
@@ -89,13 +92,14 @@ def reference(model: ConvDRAW, x: Tensor, context: Tensor | None, generator: tor
         h_e, c_e = lstm(gates, c_e)
         posterior = normal(conv(h_e, core.posterior_head))
         noise = torch.randn(posterior.mean.shape, generator=generator, dtype=x.dtype)
-        z = posterior.mean + posterior.stddev * noise
+        z = posterior.mean + posterior.stddev * noise if given is None else given[:, t]
         kls.append(kl_divergence(posterior, prior).sum(dim=(1, 2, 3)))
-        log_ratio = log_ratio + (posterior.log_prob(z) - prior.log_prob(z)).sum(dim=(1, 2, 3))
+        log_q = log_q + posterior.log_prob(z).sum(dim=(1, 2, 3))
+        log_p = log_p + prior.log_prob(z).sum(dim=(1, 2, 3))
         layers = [core.decoder_constant, core.decoder] if extra else [core.decoder]
         h_d, c_d = lstm(conv(torch.cat([*extra, z, small_canvas, h_d], 1), *layers), c_d)
         canvas = canvas + F.pixel_shuffle(conv(h_d, core.output), side)
-    return canvas[:, :, : x.shape[2], : x.shape[3]], torch.stack(kls, dim=1), log_ratio
+    return canvas[:, :, : x.shape[2], : x.shape[3]], torch.stack(kls, dim=1), log_q, log_p
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -106,7 +110,7 @@ def test_equals_the_recurrence_written_out(shared: bool, context: tuple[int, int
     x = images(shape=(3, 9, 8))
     c = None if context is None else images(shape=context)
     out = model(x, c, seeded())
-    x_hat, kls, _ = reference(model, x, c, seeded())
+    x_hat, kls, *_ = reference(model, x, c, seeded())
     torch.testing.assert_close(out.x_hat, x_hat)
     torch.testing.assert_close(out.kl, kls.sum(dim=1))
     parameters = list(model.parameters())
@@ -121,10 +125,31 @@ def test_the_kl_of_the_chain_is_its_monte_carlo_estimate() -> None:
     x = images(1).expand(4000, -1, -1, -1)
     with torch.no_grad():
         kl = model(x, generator=seeded(3)).kl
-        _, _, log_ratio = reference(model, x, None, seeded(4))
+        *_, log_q, log_p = reference(model, x, None, seeded(4))
+        log_ratio = log_q - log_p
     error = math.sqrt((log_ratio.var() + kl.var()).item() / len(x))
     assert kl.mean().item() > 50 * error, "too small a KL for the comparison to mean anything"
     assert abs(kl.mean() - log_ratio.mean()).item() < 4 * error
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("context", [None, (2, 9, 8)])
+def test_the_posterior_density_is_that_of_the_recurrence_written_out(shared: bool, context) -> None:
+    """Of any latents under any image: those of the image itself, of other images, and of the prior."""
+    model = build((3, 9, 8), context, shared=shared, spread=4.0, kernel=5)
+    x = images(4, (3, 9, 8))
+    c = None if context is None else images(4, context)
+    with torch.no_grad():
+        z = torch.cat([model.encode(x, c, seeded()), model.prior(3, None if c is None else c[:3], seeded(1))])
+        params = model.posterior(x, c)
+        expected = torch.stack([reference(model, x, c, seeded(), one.expand(4, -1, -1, -1, -1))[2] for one in z])
+        assert expected.std() > 10
+        flat = z.flatten(1)
+        torch.testing.assert_close(model.log_posterior(flat[:, None], params), expected)
+        torch.testing.assert_close(model.log_posterior(flat[:4], params), expected[:4].diagonal())
+        torch.testing.assert_close(model.log_posterior(flat[0], params[0]), expected[0, 0])
+        for block in (1, 6, 12, 1000):
+            torch.testing.assert_close(model.log_posterior_pairs(flat, params, block), expected)
 
 
 @pytest.mark.parametrize("context", [None, (1, 8, 8)])

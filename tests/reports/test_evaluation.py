@@ -14,7 +14,10 @@ from bridle.reports.page import write_report
 
 MEASURED = {
     "latents": {"active": 2, "dimensions": 4, "kl": [[0.5, 2.0], [1.0, 0.25]]},
-    "holes": {"prior": 0.0883, "data": 0.0788, "ratio": 1.121},
+    "holes": {"prior": 0.0883, "data": 0.0788, "ratio": 1.121, "ratio_standard_error": 0.0104},
+    "samples": {
+        "prior": 0.00583, "prior_standard_error": 0.00021, "data": 0.00086, "data_standard_error": 0.0001,
+    },
     "importance": {"log_likelihood": -136.371, "standard_error": 0.672, "n": 1250, "k": 16, "bits_per_dim": 3.0741},
     "marginal": {
         "marginal_kl": 8.5861, "standard_error": 0.0531, "lower_bound": 8.4381, "average_kl": 15.6051,
@@ -40,7 +43,9 @@ def test_every_number_is_told_with_its_unit_and_standard_error(make_run) -> None
         ("KL of one latent: greatest, median, least", "nats", "2.000, 0.500, 0.250"),
         ("RMSE of prior samples, encoded and decoded", "pixel units", "0.0883"),
         ("the same of posterior samples", "pixel units", "0.0788"),
-        ("ratio of the two, 1 without holes in the prior", "", "1.121"),
+        ("ratio of the two, 1 without holes in the prior", "", "1.121 +- 0.010"),
+        ("energy distance of prior samples from images", "pixel units", "0.0058 +- 0.0002"),
+        ("the same of posterior samples", "pixel units", "0.0009 +- 0.0001"),
         ("log-likelihood, 1,250 held-out images, K = 16", "nats", "-136.37 +- 0.67"),
         ("the same", "bits per dimension", "3.074"),
         ("marginal KL, quick, biased low, 100 samples, fp32", "nats", "8.586 +- 0.053"),
@@ -54,7 +59,7 @@ def test_what_was_not_measured_is_left_out(make_run) -> None:
     assert read_evaluation(run) == []
     none = {"importance": None, "marginal": None, "latents": {"active": 0, "dimensions": 4, "kl": None}}
     lines = read_evaluation(evaluated(run, **none, holes={"prior": 0.1, "data": 0.0, "ratio": None}))
-    assert len(lines) == 4 and lines[-1].value == "not defined"
+    assert len(lines) == 6 and lines[3].value == "not defined"
     outside = read_evaluation(evaluated(run, marginal={**MEASURED["marginal"], "within_bounds": False}))
     assert outside[-1].value == "15.605: the estimate is outside"
 

@@ -7,6 +7,7 @@ from bridle.evaluation.interpolation import interpolate
 from bridle.evaluation.latents import Latents, measure_latents
 from bridle.evaluation.marginal import MarginalKL, marginal_kl
 from bridle.evaluation.measure import Measurements, SplitMeasurements, measure, measure_split
+from bridle.evaluation.samples import SampleDistance, energy_distance, sample_distance
 
 __all__ = [
     "Evaluation",
@@ -15,7 +16,9 @@ __all__ = [
     "MarginalKL",
     "Measurements",
     "PriorHoles",
+    "SampleDistance",
     "SplitMeasurements",
+    "energy_distance",
     "evaluate",
     "importance_weighted",
     "interpolate",
@@ -24,4 +27,5 @@ __all__ = [
     "measure_latents",
     "measure_split",
     "prior_holes",
+    "sample_distance",
 ]

@@ -14,27 +14,31 @@ from bridle.evaluation.importance import ImportanceWeighted, importance_refusal,
 from bridle.evaluation.latents import Latents, measure_latents
 from bridle.evaluation.marginal import MarginalKL, Precision, check_settings, marginal_kl, marginal_refusal
 from bridle.evaluation.measure import Measurements, measure
-from bridle.models.base import LatentModel
+from bridle.evaluation.samples import SampleDistance, sample_distance
+from bridle.models.base import HasPosteriorDensity, LatentModel
 
 __all__ = ["Evaluation", "Mixture", "evaluate"]
 
 Mixture = Literal["full", "quick", "none"]
 
 _QUICK = 256
+# So many pairs of z and image take a model that has to encode each of them five minutes, as measured on a core.
+_MOST_ENCODED = 1_000_000
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """What is known of a model.
 
-    ``measurements``: its place on the information plane; ``latents``: on the test split; ``holes``: on training
-    images; ``importance``: on test images; ``marginal``: over the training split. What a model cannot give, or what
-    was not asked for, is None, and ``skipped`` says why in one line, by the name of what is missing.
+    ``measurements``: its place on the information plane; ``latents``: on the test split; ``holes`` and ``samples``: on
+    training images; ``importance``: on test images; ``marginal``: over the training split. What a model cannot give, or
+    what was not asked for, is None, and ``skipped`` says why in one line, by the name of what is missing.
     """
 
     measurements: Measurements
     latents: Latents
     holes: PriorHoles
+    samples: SampleDistance
     importance: ImportanceWeighted | None = None
     marginal: MarginalKL | None = None
     skipped: dict[str, str] = field(default_factory=dict)
@@ -45,7 +49,7 @@ def evaluate(
     data: DataSet,
     constraints: Iterable[ImageConstraint] = (),
     importance: int = 16,
-    mixture: Mixture = "full",
+    mixture: Mixture | None = None,
     samples: int = 100,
     precision: Precision = "fp32",
 ) -> Evaluation:
@@ -56,7 +60,9 @@ def evaluate(
         data: Its training and test splits are used.
         constraints: What else to measure.
         importance: K of the importance-weighted likelihood; 0 leaves it out.
-        mixture: Of the marginal KL: the full one, 256 components of it, or none, which leaves it out.
+        mixture: Of the marginal KL: the full one, 256 components of it, or none, which leaves it out. If not given, the
+            full one, unless more than a million pairs of z and image would have to be encoded for it (ConvDRAW): the
+            quick one then.
         samples: S of the marginal KL.
         precision: Of the marginal KL's densities.
 
@@ -66,16 +72,19 @@ def evaluate(
     """
     if importance < 0:
         raise ConfigError(f"importance must be 0 or more, got {importance}")
-    if mixture not in get_args(Mixture):
+    if mixture is not None and mixture not in get_args(Mixture):
         raise ConfigError(f"mixture: {mixture!r} is unknown: there are {', '.join(get_args(Mixture))}")
-    components = _QUICK if mixture == "quick" else None
     if mixture != "none":
-        check_settings(samples, components, precision)
-    skipped = {}
+        check_settings(samples, None, precision)
     device = next(model.parameters()).device
     train, test = data.split("train").to(device), data.split("test").to(device)
+    if mixture is None:
+        encodes = isinstance(model, HasPosteriorDensity) and model.encodes_pairs
+        mixture = "quick" if encodes and samples * len(train) > _MOST_ENCODED else "full"
+    skipped = {}
     latents = measure_latents(model, test)  # first, since it refuses too few images
-    measurements, holes = measure(model, data, constraints), prior_holes(model, train)
+    measurements = measure(model, data, constraints)
+    holes, distance = prior_holes(model, train), sample_distance(model, train)
     if latents.kl is None:
         skipped["KL of each latent"] = f"the KL of {type(model).__name__} is no sum over latents"
     weighted = marginal = None
@@ -90,5 +99,5 @@ def evaluate(
     elif mixture == "none":
         skipped["marginal KL"] = "not asked for"
     else:
-        marginal = marginal_kl(model, train, samples, components, precision)
-    return Evaluation(measurements, latents, holes, weighted, marginal, skipped)
+        marginal = marginal_kl(model, train, samples, _QUICK if mixture == "quick" else None, precision)
+    return Evaluation(measurements, latents, holes, distance, weighted, marginal, skipped)

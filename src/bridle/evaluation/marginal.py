@@ -243,7 +243,7 @@ def _part(
     ``advance`` after each batch of ``others``."""
     z_parts, log_own_parts = [], []
     for batch in batches(model, split, own):
-        z_parts.append(model.encode(batch.x, None, generator))
+        z_parts.append(model.encode(batch.x, None, generator).flatten(1))
         # Never in low precision: a narrow posterior that is evaluated beside itself would lose its own sample.
         log_own_parts.append(density.log_posterior(z_parts[-1], density.posterior(batch.x)).double())
     z, log_own = torch.cat(z_parts), torch.cat(log_own_parts)

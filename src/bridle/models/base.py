@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
@@ -155,7 +155,12 @@ class HasPosteriorDensity(ABC):
         model.log_posterior_pairs(z, params)                 # the same in blocks, memory bounded -> (S, N)
 
     All of it in float64 for ``model.double()`` and images in float64.
+
+    Where a posterior is one of many steps, each after the z of those before, there is nothing that could be run once
+    an image: ``encodes_pairs`` then says that every pair takes a pass of the encoder.
     """
+
+    encodes_pairs: ClassVar[bool] = False
 
     @abstractmethod
     def posterior(self, x: Tensor, context: Tensor | None = None) -> Tensor:

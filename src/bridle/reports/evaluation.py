@@ -45,8 +45,10 @@ def read_evaluation(run: Path) -> list[Line]:
 
 def evaluation_lines(values: Mapping[str, Any]) -> list[Line]:
     """The contents of evaluation.json, less those of summary.json, in the order in which they are shown."""
-    latents, holes = values["latents"], values["holes"]
-    ratio = "not defined" if holes["ratio"] is None else f"{holes['ratio']:.3f}"
+    latents, holes, samples = values["latents"], values["holes"], values["samples"]
+    ratio = "not defined"
+    if holes["ratio"] is not None:
+        ratio = f"{holes['ratio']:.3f} +- {holes['ratio_standard_error']:.3f}"
     active = f"{latents['active']} of {latents['dimensions']}"
     lines = [Line(f"active latents (variance of the mean above {ACTIVE_ABOVE})", "", active)]
     if latents["kl"] is not None:
@@ -60,6 +62,12 @@ def evaluation_lines(values: Mapping[str, Any]) -> list[Line]:
         Line("the same of posterior samples", "pixel units", f"{holes['data']:.4f}"),
         Line("ratio of the two, 1 without holes in the prior", "", ratio),
     ]
+    for label, kind in (
+        ("energy distance of prior samples from images", "prior"),
+        ("the same of posterior samples", "data"),
+    ):
+        value = f"{samples[kind]:.4f} +- {samples[kind + '_standard_error']:.4f}"
+        lines.append(Line(label, "pixel units", value))
     if (weighted := values["importance"]) is not None:
         value = f"{weighted['log_likelihood']:.2f} +- {weighted['standard_error']:.2f}"
         lines += [
