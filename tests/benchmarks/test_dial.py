@@ -19,7 +19,7 @@ def rate(rmse: float) -> float:
 def row(kind: str, kappa: float, off: float = 1.0, over: float = 1.0) -> Row:
     """A model ``off`` times kappa from it, on the tangent of a curve that lies ``over`` times as high."""
     kl = over * rate(kappa) - rate(kappa) * (off**2 - 1)
-    return Row(kind, 0, 1.0, kappa, off * kappa, kl, 7.0, 1.5, rate(kappa))
+    return Row(kind, 0, 1.0, kappa, off * kappa, kl, 7.0, 1.5, rate(kappa), 0.01)
 
 
 def rows(off: float = 1.0, over: float = 1.0) -> list[Row]:
@@ -68,4 +68,6 @@ def test_a_curve_with_a_step_back_is_not_monotone() -> None:
 def test_the_table_has_a_line_a_kappa() -> None:
     _, _, *lines = table(TASK, rows(over=1.02), [0])
     assert len(lines) == 5
-    assert lines[0] == "| 0.05 | 1.000, 80.00 | 1.000, 81.60 | 80.00, 81.60 | +2.0% | 7.00, 7.00 | 1.50, 1.50 |"
+    assert lines[0] == (
+        "| 0.05 | 1.000, 80.00 | 1.000, 81.60 | 80.00, 81.60 | +2.0% | 7.00, 7.00 | 0.0100, 0.0100 | 1.50, 1.50 |"
+    )
