@@ -200,6 +200,8 @@ def test_a_context_that_is_missing_superfluous_or_of_another_number_is_refused()
         conditional.sample(3)
     with pytest.raises(ConfigError, match="need 3 context images, got 2"):
         conditional(images(3), images(2, (2, 8, 8)))
+    with pytest.raises(ConfigError, match="need 3 context images, got none"):
+        conditional.posterior(images(3))
 
 
 @pytest.mark.parametrize(

@@ -211,6 +211,7 @@ class ConvDRAW(LatentModel, HasPosteriorDensity):
     def posterior(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """The images, with the contexts behind them, a row an image: a step's posterior is known only with the latents
         of the steps before it."""
+        self._check_context(len(x), context)
         return torch.cat([part.flatten(1) for part in (x, context) if part is not None], dim=1)
 
     def log_posterior(self, z: Tensor, params: Tensor) -> Tensor:
@@ -376,16 +377,20 @@ class ConvDRAW(LatentModel, HasPosteriorDensity):
         """The context's features, the decoder's first state, and the empty canvas, for ``n`` images."""
         weight = self._core(0).output.weight
         canvas = weight.new_zeros(n, len(weight), *self.grid)
+        self._check_context(n, context)
+        if self.context_tower is None or context is None:
+            zeros = weight.new_zeros(n, weight.shape[1], *self.grid)
+            return None, State(zeros, zeros), canvas
+        features, state = self.context_tower(self._to_grid(context))
+        return features, state, canvas
+
+    def _check_context(self, n: int, context: Tensor | None) -> None:
         if self.context_tower is None:
             if context is not None:
                 raise ConfigError("this ConvDRAW is unconditional: leave out the context or build with context_shape")
-            zeros = weight.new_zeros(n, weight.shape[1], *self.grid)
-            return None, State(zeros, zeros), canvas
-        if context is None or len(context) != n:
+        elif context is None or len(context) != n:
             given = "none" if context is None else len(context)
             raise ConfigError(f"this ConvDRAW is conditional: {n} images need {n} context images, got {given}")
-        features, state = self.context_tower(self._to_grid(context))
-        return features, state, canvas
 
     def _core(self, t: int) -> Core:
         core = self.cores[t % len(self.cores)]

@@ -66,7 +66,7 @@ def evaluation_lines(values: Mapping[str, Any]) -> list[Line]:
         ("energy distance of prior samples from images", "prior"),
         ("the same of posterior samples", "data"),
     ):
-        value = f"{samples[kind]:.4f} +- {samples[kind + '_standard_error']:.4f}"
+        value = f"{samples[kind]:.5f} +- {samples[kind + '_standard_error']:.5f}"
         lines.append(Line(label, "pixel units", value))
     if (weighted := values["importance"]) is not None:
         value = f"{weighted['log_likelihood']:.2f} +- {weighted['standard_error']:.2f}"
