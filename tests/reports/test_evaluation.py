@@ -43,7 +43,7 @@ def test_every_number_is_told_with_its_unit_and_standard_error(make_run) -> None
         ("KL of one latent: greatest, median, least", "nats", "2.000, 0.500, 0.250"),
         ("RMSE of prior samples, encoded and decoded", "pixel units", "0.0883"),
         ("the same of posterior samples", "pixel units", "0.0788"),
-        ("ratio of the two, 1 without holes in the prior", "", "1.121 +- 0.010"),
+        ("ratio of the two, 1 without holes, by its own judgement", "", "1.121 +- 0.010"),
         ("energy distance of prior samples from images", "pixel units", "0.00583 +- 0.00021"),
         ("the same of posterior samples", "pixel units", "0.00086 +- 0.00010"),
         ("log-likelihood, 1,250 held-out images, K = 16", "nats", "-136.37 +- 0.67"),

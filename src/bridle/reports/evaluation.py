@@ -60,7 +60,7 @@ def evaluation_lines(values: Mapping[str, Any]) -> list[Line]:
     lines += [
         Line("RMSE of prior samples, encoded and decoded", "pixel units", f"{holes['prior']:.4f}"),
         Line("the same of posterior samples", "pixel units", f"{holes['data']:.4f}"),
-        Line("ratio of the two, 1 without holes in the prior", "", ratio),
+        Line("ratio of the two, 1 without holes, by its own judgement", "", ratio),
     ]
     for label, kind in (
         ("energy distance of prior samples from images", "prior"),
